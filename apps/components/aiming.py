@@ -1,0 +1,150 @@
+"""What is explained.  The target string in the session (and the address) is the state; pictures and fields write it.
+
+Every field reads the target when the page is drawn and writes it when the user changes the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pointing
+import streamlit as st
+from sources import Picture
+
+from xaitools.errors import TargetError
+from xaitools.targets import EDGES, Target, bind
+from xaitools.types import Prediction
+
+SCORE = "class score"
+AGAINST = {None: "nothing", "": "all other classes"}
+KINDS = {"segment": "region", "class": "class"}
+HELP = (
+    "top, class:NAME, pixel:X,Y, region:NAME, region:gt:NAME, box:I, box:I:left, box:X1,Y1,X2,Y2:NAME; "
+    "add :vs:NAME for the difference to another class, :vs: alone to all others"
+)
+state = st.session_state
+
+
+def aim(target: Target) -> None:
+    """From here on ``target`` is explained."""
+    state.target = str(target)
+
+
+def point_at(prediction: Prediction, pick: Mapping[str, Any]) -> None:
+    """A click, a drawn box or a chip on any of the pictures."""
+    name = state.get("drawn", prediction.classes[0])
+    target = pointing.picked(prediction, pick, unit=state.get("click", "pixel"), name=name, shown=shown(prediction))
+    if target is None:
+        st.toast("No box here. Click one, or draw a box around what the model missed.")
+        return
+    if prediction.semantic is not None and "target" in pick:
+        state.click = "segment"
+    if prediction.semantic is not None and "x" in pick:
+        state.x, state.y = int(pick["x"]), int(pick["y"])
+    aim(target)
+
+
+def shown(prediction: Prediction) -> int:
+    """How many boxes are drawn: the first ones, since they are sorted by score."""
+    return int((prediction.scores >= state.get("least", 0.5)).sum())
+
+
+def choose_target(picture: Picture, prediction: Prediction) -> Target | TargetError:
+    """The target that is explained, in a form that belongs to the prediction, or why it cannot be."""
+    if state.pop("moved", False) and isinstance(_found(state.get("target", ""), picture, prediction), TargetError):
+        state.target = ""
+    text = st.text_input("Target", key="target", bind="query-params", placeholder="top", max_chars=300, help=HELP)
+    target = _found(text, picture, prediction)
+    known = None if isinstance(target, TargetError) else target
+    if prediction.boxes is None:
+        _segmentation_fields(prediction, known)
+    else:
+        _detection_fields(prediction, known)
+    return target
+
+
+def _found(text: str, picture: Picture, prediction: Prediction) -> Target | TargetError:
+    try:
+        target = pointing.resolve(text.strip() or "top", prediction)
+        bind(target, prediction, picture.sample, picture.truth_classes)
+    except TargetError as error:
+        return error
+    return target
+
+
+def _detection_fields(prediction: Prediction, target: Target | None) -> None:
+    whole = target and replace(target, edge=None, versus=None)
+    options = [Target("box", index=index) for index in range(len(prediction.labels))]
+    texts = dict.fromkeys(map(str, [whole, *options] if whole and whole not in options else options))
+    state.box = str(whole) if whole else None
+    st.selectbox(
+        "Box", list(texts), index=None, key="box", placeholder="click, draw or choose", on_change=_box_chosen,
+        format_func=lambda text: pointing.titled(Target.parse(text), prediction),
+    )  # fmt: skip
+    first, second = st.columns(2)
+    state.edge = (target and target.edge) or SCORE
+    first.selectbox("Explain its", [SCORE, *EDGES] if target and target.kind == "box" else [SCORE], key="edge",
+                    on_change=partial(_edge_chosen, target))  # fmt: skip
+    with second:
+        _contrast_field(prediction, target)
+    with st.popover("Draw a box with numbers"):
+        _number_fields(prediction, target)
+
+
+def _box_chosen() -> None:
+    state.target = state.box or ""
+
+
+def _edge_chosen(target: Target) -> None:
+    aim(replace(target, edge=None if state.edge == SCORE else state.edge, versus=None))
+
+
+def _number_fields(prediction: Prediction, target: Target | None) -> None:
+    height, width = prediction.image_size
+    st.selectbox("Class of a drawn box", prediction.classes, key="drawn", bind="query-params")
+    start = target.place if target and target.kind == "given" else (0, 0, width, height)
+    place = [st.number_input(name, 0.0, float(limit), float(value), 1.0, format="%.1f")
+             for name, limit, value in zip(("x1", "y1", "x2", "y2"), (width, height, width, height), start, strict=True)]  # fmt: skip
+    st.button("Explain this box", on_click=lambda: aim(Target("given", state.drawn, place=tuple(place))))
+
+
+def _segmentation_fields(prediction: Prediction, target: Target | None) -> None:
+    height, width = prediction.image_size
+    x, y = target.place if target and target.kind == "pixel" else (state.get("x", width // 2), state.get("y", height // 2))
+    state.x, state.y = min(int(x), width - 1), min(int(y), height - 1)
+    st.segmented_control(
+        "A click explains its", pointing.UNITS, default="pixel", required=True, key="click", bind="query-params",
+        on_change=partial(_unit_chosen, prediction, target),
+    )  # fmt: skip
+    first, second, third = st.columns([2, 2, 4])
+    first.number_input("x", 0, width - 1, key="x", on_change=partial(_place_chosen, prediction))
+    second.number_input("y", 0, height - 1, key="y", on_change=partial(_place_chosen, prediction))
+    with third:
+        _contrast_field(prediction, target)
+
+
+def _place_chosen(prediction: Prediction) -> None:
+    point_at(prediction, {"x": state.x, "y": state.y})
+
+
+def _unit_chosen(prediction: Prediction, target: Target | None) -> None:
+    """The chosen class or place stays, what of it is explained changes."""
+    if target is not None and target.kind in KINDS.values() and state.click in KINDS:
+        aim(replace(target, kind=KINDS[state.click], truth=False))
+    else:
+        _place_chosen(prediction)
+
+
+def _contrast_field(prediction: Prediction, target: Target | None) -> None:
+    own = target and pointing.class_of(target, prediction)
+    names = {**AGAINST, **{name: name for name in prediction.classes if name != own}} if target and not target.edge else AGAINST
+    words = {word: name for name, word in names.items()}
+    state.against = names.get(target.versus, target.versus) if target else AGAINST[None]
+    st.selectbox(
+        "Against", list(words), key="against", disabled=target is None or target.edge is not None,
+        help="Explain the difference to another class instead of the class alone",
+        on_change=lambda: aim(replace(target, versus=words[state.against])) if target else None,
+    )  # fmt: skip

@@ -1,0 +1,87 @@
+"""Which model, which picture: the two choices that every page begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cached
+import sources
+import streamlit as st
+
+from xaitools import zoo
+from xaitools.errors import XaiError
+
+from .words import note, refusal
+
+DATA_HELP = (
+    "A dataset that is here, an upload, or typed: LAYOUT:FOLDER#SPLIT of a folder in the data folder, "
+    "or drawn scenes such as scenes:test?n=50&shortcut=tag&rho=1"
+)
+
+
+def moved() -> None:
+    """Another model or picture: a target that is not in the new prediction is let go."""
+    st.session_state.moved = True
+
+
+def choose_model() -> cached.Loaded | None:
+    """A model of the zoo, or None after saying why there is none."""
+    cards = {name: zoo.card(name) for name in zoo.names()}
+    if not cards:
+        refusal("there is no trained model here; train one with: xaitools train RECIPE --out DIR")
+        return None
+    # streamlit would bind the whole title to the address
+    if "model" not in st.session_state and st.query_params.get("model") in cards:
+        st.session_state.model = st.query_params["model"]
+    name = st.selectbox("Model", list(cards), key="model", on_change=moved, format_func=lambda name: _title(cards[name]))
+    st.query_params["model"] = name
+    card = cards[name]
+    note(f"trained on {card['data']['train']}", _score(card, certainty=True), f"classes {', '.join(card['classes'])}")
+    return cached.load(name)
+
+
+def _title(card: Mapping[str, Any]) -> str:
+    return " · ".join((card["name"], card["task"], _score(card)))
+
+
+def _score(card: Mapping[str, Any], certainty: bool = False) -> str:
+    row = card["scores"]["test"]
+    return f"{row['metric']} {row['value']:.3f}" + (f" [{row['ci'][0]:.3f}, {row['ci'][1]:.3f}], n = {row['n']}" if certainty else "")
+
+
+def choose_picture() -> sources.Picture | None:
+    """A picture, or None after saying why there is none."""
+    wide, narrow = st.columns([5, 3])
+    offered = [*sources.offered(), sources.UPLOAD]
+    typed = st.query_params.get("data", offered[0])
+    with wide:
+        text = st.selectbox(
+            "Pictures", list(dict.fromkeys([*offered, typed])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
+            help=DATA_HELP,
+        )  # fmt: skip
+    try:
+        with narrow:
+            picture = _uploaded() if text == sources.UPLOAD else _sampled(text)
+    except XaiError as error:
+        refusal(error)
+        return None
+    if picture is None:
+        st.info("Choose a picture: JPEG, PNG, TIFF, WebP, BMP, GIF or PPM.")
+        return None
+    with wide:
+        note(picture.note)
+    return picture
+
+
+def _uploaded() -> sources.Picture | None:
+    file = st.file_uploader("Upload", key="file", on_change=moved, max_upload_size=sources.MAX_UPLOAD_MB)
+    return None if file is None else sources.from_upload(file.name, file.getvalue())
+
+
+def _sampled(text: str) -> sources.Picture:
+    last = len(sources.dataset(text).ids) - 1
+    if st.session_state.get("item", 0) > last:
+        st.session_state.item = last
+    item = st.number_input(f"Item, 0 to {last}", 0, last, key="item", bind="query-params", on_change=moved)
+    return sources.from_dataset(text, item)

@@ -1,0 +1,122 @@
+"""A prediction on its picture, and a map: each as one picture that can be clicked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pointing
+import streamlit as st
+from PIL import ImageColor
+from sources import Picture
+
+from xaitools.attribution.base import METHODS
+from xaitools.report.colours import class_colours, map_rgb, overlay_rgb
+from xaitools.report.figures import number
+from xaitools.targets import Target, bind
+from xaitools.types import Attribution, Prediction
+
+from .picture import Bar, Box, Chip, picture
+from .words import note
+
+Pick = Callable[[Mapping[str, Any]], None]
+LABELLED = 12
+"""With more boxes than these, only numbers stand at them."""
+
+
+def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, count: int, on_pick: Pick) -> None:
+    """The first ``count`` boxes, and the chosen one."""
+    colours = class_colours(prediction.labels.tolist())
+    boxes = []
+    for index, (label, xyxy) in enumerate(zip(prediction.labels.tolist(), prediction.boxes.tolist(), strict=True)):
+        box = Target("box", index=index)
+        chosen = target is not None and (target.kind, target.index) == ("box", index)
+        if index < count or chosen:
+            title = pointing.titled(box, prediction)
+            label_text = title if count <= LABELLED or chosen else str(index)
+            boxes.append(Box(tuple(xyxy), title, label_text, colours[label], _ink(colours[label]), chosen))
+    if target is not None and target.kind == "given":
+        boxes.append(Box(target.place, "the drawn box", target.name or "", "#ffffff", chosen=True))
+    picture(
+        shot.rgb, key="picture", boxes=boxes, draws=True, on_pick=on_pick,
+        alt=f"{shot.sample.id} with {count} boxes: {', '.join(box.name for box in boxes[:LABELLED]) or 'none'}.",
+        hint=f"{count} of {len(prediction.labels)} boxes · click one, or drag around what was missed",
+    )  # fmt: skip
+
+
+def show_segments(shot: Picture, prediction: Prediction, target: Target | None, strength: float, on_pick: Pick) -> None:
+    """Every class in its colour, ``strength`` 0 to 1; a button for each."""
+    labels, semantic = prediction.labels.tolist(), prediction.semantic.numpy()
+    colours = class_colours(labels)
+    layer = np.zeros((*semantic.shape, 4), np.uint8)
+    for label in labels:
+        if label != prediction.background:
+            layer[semantic == label] = (*ImageColor.getrgb(colours[label]), round(255 * strength))
+    if target is not None and target.kind == "region":
+        layer[_outline(bind(target, prediction, shot.sample, shot.truth_classes).region.numpy())] = 255
+    chips = []
+    for label in labels:
+        name, share = prediction.classes[label], float((semantic == label).mean())
+        chosen = target is not None and pointing.class_of(target, prediction) == name
+        chips.append(Chip(f"{name} {share:.1%}", str(Target("region", name)), colours[label], chosen))
+    picture(
+        shot.rgb, key="picture", layer=layer, chips=chips, on_pick=on_pick,
+        point=_point(target),
+        alt=f"{shot.sample.id} divided into {', '.join(chip.label for chip in chips)}.",
+        hint="click a place, or choose a segment below",
+    )  # fmt: skip
+
+
+def _point(target: Target | None) -> tuple[int, int] | None:
+    return (int(target.place[0]), int(target.place[1])) if target is not None and target.kind == "pixel" else None
+
+
+def _chosen_box(target: Target, prediction: Prediction) -> tuple[float, ...]:
+    return tuple(prediction.boxes[target.index].tolist()) if target.kind == "box" else target.place if target.kind == "given" else ()
+
+
+def _outline(region: np.ndarray) -> np.ndarray:
+    """The pixels of ``region`` that touch its outside."""
+    padded = np.pad(region, 1, mode="edge")
+    return region & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
+
+
+def _ink(colour: str) -> str:
+    red, green, blue = ImageColor.getrgb(colour)
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+
+
+def show_map(shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick) -> None:
+    """A map whose colours end at ``limit``; ``blend`` leads from the picture (0) over the overlay (0.5) to the map (1)."""
+    target = Target.parse(result.target)
+    values = result.values.numpy()
+    y, x = np.unravel_index(int(np.abs(values).argmax()), values.shape)
+    colours = tuple(f"rgb({red} {green} {blue})" for red, green, blue in map_rgb(np.linspace(-1, 1, 41)[None], 1)[0])
+    picture(
+        _blended(shot, values, limit, blend), key=f"map {result.method}", on_pick=on_pick, point=_point(target),
+        boxes=[Box(box, "", "", "#000000", chosen=True)] if (box := _chosen_box(target, prediction)) else (),
+        bar=Bar(number(-limit), number(limit), colours),
+        alt=f"{result.method} map for {result.target}: {number(values.min())} to {number(values.max())}, strongest at x {x}, y {y}.",
+    )  # fmt: skip
+    total = number(float(values.sum(dtype=np.float64)))
+    note(f"{_reading(result)} {number(result.score)}", f"sum of the map {total}", f"{result.seconds:.2f} s", *result.notes)
+    note((METHODS[result.method].function.__doc__ or "").partition("\n")[0])
+    if result.ledger:
+        with st.popover("Ledger"):
+            note("What each layer absorbed; with the sum of the map it makes up the score")
+            st.dataframe([{"layer": layer, "absorbed": absorbed} for layer, absorbed in result.ledger], hide_index=True)
+
+
+def _reading(result: Attribution) -> str:
+    """What the explained number is."""
+    reading, target = str(result.params.get("score", "logit")), Target.parse(result.target)
+    if reading != "logit":
+        return reading
+    return "edge output" if target.edge else "logit" if target.versus is None else "logit difference"
+
+
+def _blended(shot: Picture, values: np.ndarray, limit: float, blend: float) -> np.ndarray:
+    overlay = overlay_rgb(shot.sample.image, values, limit)
+    below, above, share = (shot.rgb, overlay, 2 * blend) if blend <= 0.5 else (overlay, map_rgb(values, limit), 2 * blend - 1)
+    return (below * (1 - share) + above * share).round().astype(np.uint8)

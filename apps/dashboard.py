@@ -1,0 +1,12 @@
+"""The browser application: ``xaitools dashboard``.  A page is one file in ``pages``; this one lists them."""
+
+from pathlib import Path
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+
+# no icons here: streamlit would fetch them from another host
+st.set_page_config(page_title="xaitools", layout="wide")
+st.html(HERE / "dashboard.css")
+st.navigation([st.Page(HERE / "pages" / "inspect.py", title="Inspect", default=True)], position="top").run()

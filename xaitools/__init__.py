@@ -1,0 +1,41 @@
+"""Why did the model decide so, and does it cheat?  Everything starts from these names."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "read_image": "data",
+    "load_dataset": "data",
+    "load_model": "zoo",
+    "wrap": "zoo",
+    "explain": "attribution",
+    "explain_many": "attribution",
+    "evaluate": "metrics.evaluate",
+    "probe": "audit",
+    "figure": "report.figures",
+    "save": "report",
+    "Target": "targets",
+    "Sample": "types",
+    "Prediction": "types",
+    "Decision": "types",
+    "Attribution": "types",
+    "ProbeResult": "types",
+    "XaiError": "errors",
+}
+
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import; ``xaitools --help`` and a typo should not wait for it
+    if name not in _NAMES:
+        raise AttributeError(f"module 'xaitools' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

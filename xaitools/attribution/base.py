@@ -1,0 +1,187 @@
+"""One call that explains: ``explain(model, image, target, method)``.
+
+A method is one file that registers a function
+
+    (model, image, decisions, generator, *, name=default, ...) -> Maps
+
+with ``image`` (1, 3, H, W) in [0, 1] and K bound decisions about it, all on the same image, so that a method can
+share the forward pass.  Gradients, seeds, checks, timing and cleaning up belong to the call, not to the method.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adapters import Model, as_found, check_images
+from ..errors import MethodError, XaiError
+from ..registry import Registry
+from ..targets import Target, bind, expand
+from ..types import Attribution, Decision, Prediction, Sample
+
+Ledger = tuple[tuple[str, float], ...]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What a method returns: values (K, H, W), scores (K,), for LRP K ledgers, and what automatic parameters came to."""
+
+    values: Tensor
+    scores: Tensor
+    ledgers: Sequence[Ledger] = ()
+    used: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """``needs`` is "gradients", "scores" or "predictions": the least that a model must offer."""
+
+    name: str
+    function: Callable[..., Maps]
+    needs: str
+    defaults: Mapping[str, Any]
+
+
+METHODS: Registry[Method] = Registry("method", "xaitools.attribution", MethodError)
+
+
+def method(name: str, *, needs: str = "gradients", **fixed: Any) -> Callable[[Callable[..., Maps]], Callable[..., Maps]]:
+    """Registers a function as a method; ``fixed`` presets some of its keywords under this name."""
+
+    def add(function: Callable[..., Maps]) -> Callable[..., Maps]:
+        parameters = inspect.signature(function).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"}
+        hidden = {key: value for key, value in fixed.items() if key not in defaults}
+        if hidden:
+            raise TypeError(f"method {name!r} presets unknown {sorted(hidden)}")
+        METHODS.add(name, Method(name, function, needs, defaults | fixed))
+        return function
+
+    return add
+
+
+def explain(
+    model: Model,
+    image: Tensor,
+    target: str | Target = "top",
+    method: str = "lrp",
+    *,
+    seed: int = 0,
+    sample: Sample | None = None,
+    truth_classes: Sequence[str] = (),
+    progress: Progress | None = None,
+    **params: Any,
+) -> Attribution:
+    """Why ``model`` gave ``target`` in ``image`` (3, H, W): a signed map (H, W), by ``method``.
+
+    Raises TargetError, MethodError or ModelError, each one line, when the target is not in the prediction, the
+    method does not exist or refuses, or the image or a parameter is at fault.
+
+    The sign means: positive speaks for the explained score.  A map says what the model used, not what is true.
+    """
+    many = explain_many(model, image, [target], method, seed=seed, sample=sample, truth_classes=truth_classes, progress=progress, **params)
+    if len(many) > 1:
+        raise MethodError(f"target {target} stands for {len(many)} explanations here; use explain_many")
+    return many[0]
+
+
+def explain_many(
+    model: Model,
+    image: Tensor,
+    targets: Sequence[str | Target],
+    method: str = "lrp",
+    *,
+    seed: int = 0,
+    sample: Sample | None = None,
+    truth_classes: Sequence[str] = (),
+    prediction: Prediction | None = None,
+    progress: Progress | None = None,
+    **params: Any,
+) -> list[Attribution]:
+    """``explain`` for several targets of one image; methods that can share the forward pass do.
+
+    ``prediction`` spares a second look when ``model.predict`` has already been called on this image.
+    """
+    entry = METHODS[method]
+    values = parameters(entry, params)
+    if not isinstance(image, Tensor) or image.dim() != 3:
+        came = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise XaiError(f"got an image of {came}; expected one tensor (3, H, W), RGB in [0, 1]; see xt.read_image")
+    images = check_images(image[None])
+    missing = {"gradients": "scores_from", "scores": "scores", "predictions": "predict"}[entry.needs]
+    if not hasattr(model, missing):
+        raise MethodError(f"method {method} needs {entry.needs}, which this model does not offer; use occlusion or drise")
+    if prediction is None:
+        prediction = model.predict(images)[0]
+    decisions = [bind(each, prediction, sample, truth_classes) for target in targets for each in expand(target, prediction)]
+    if not decisions:
+        raise XaiError("no target; give at least one, e.g. top")
+    extra = {"progress": progress} if "progress" in inspect.signature(entry.function).parameters else {}
+    generator = torch.Generator().manual_seed(seed)
+    start = time.perf_counter()
+    with as_found(model):
+        maps = entry.function(model, images, decisions, generator, **values, **extra)
+    seconds = time.perf_counter() - start
+    if maps.values.shape != (len(decisions), *image.shape[1:]):
+        raise RuntimeError(f"method {method} returned {tuple(maps.values.shape)} for {len(decisions)} targets, {tuple(image.shape)}")
+    ledgers: Sequence[Ledger | None] = maps.ledgers or [None] * len(decisions)
+    return [
+        Attribution(
+            values=each.detach().cpu(), target=decision.target, method=method, params=_reported({**values, **maps.used}, decision), seed=seed,
+            score=float(score), ledger=ledger, seconds=seconds / len(decisions), notes=maps.notes,
+        )
+        for each, decision, score, ledger in zip(maps.values, decisions, maps.scores, ledgers, strict=True)
+    ]  # fmt: skip
+
+
+def _reported(values: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
+    """The parameters with what a default of None came to."""
+    shown = dict(values)
+    if "score" in shown and shown["score"] is None:
+        shown["score"] = default_score(decision)
+    return shown
+
+
+def default_score(decision: Decision) -> str:
+    """Boxes are explained by the margin, because a box's probability hardly moves (see the design of occlusion)."""
+    return "margin" if decision.proposal is not None and decision.edge is None and decision.versus is None else "logit"
+
+
+def parameters(entry: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's defaults overridden by ``given``; text is read as the default's type."""
+    values = dict(entry.defaults)
+    for key, value in given.items():
+        if key not in values:
+            known = ", ".join(sorted(values)) or "none"
+            raise MethodError(f"method {entry.name} has no parameter {key!r}; it has {known}")
+        values[key] = _as(value, values[key], f"{entry.name}.{key}") if isinstance(value, str) else value
+    return values
+
+
+def _as(text: str, default: Any, name: str) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise MethodError(f"{name}={text!r}; expected true or false")
+        return text.lower() in ("true", "1")
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise MethodError(f"{name}={text!r}; expected {'a whole number' if isinstance(default, int) else 'a number'}") from None
+    return text
+
+
+@contextmanager
+def differentiable(x: Tensor) -> Iterator[Tensor]:
+    """A leaf copy of ``x`` that gradients reach; gradients are enabled inside."""
+    with torch.enable_grad():
+        yield x.detach().clone().requires_grad_(True)

@@ -1,0 +1,38 @@
+"""Image gradients (Simonyan et al. 2013) and gradient x input, at the network's normalised input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..adapters import Adapter
+from ..types import Decision
+from .base import Maps, differentiable, method
+
+
+def input_gradients(model: Adapter, image: Tensor, decisions: Sequence[Decision]) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised input (1, 3, H, W), its gradients (K, 3, H, W), scores (K,); one forward, K backward passes."""
+    with differentiable(model.normalise(image)) as x:
+        scores = model.scores_from(x, decisions)
+        last = len(decisions) - 1
+        rows = [torch.autograd.grad(score, x, retain_graph=k < last)[0][0] for k, score in enumerate(scores)]
+    return x.detach(), torch.stack(rows), scores.detach()
+
+
+@method("saliency")
+def saliency(model: Adapter, image: Tensor, decisions: Sequence[Decision], generator: torch.Generator) -> Maps:
+    """Largest absolute gradient over the channels (Simonyan et al. 2013, section 3.1); never negative.
+
+    Differs from the paper in that the gradient is taken at the normalised input.
+    """
+    _, gradients, scores = input_gradients(model, image, decisions)
+    return Maps(gradients.abs().amax(1), scores)
+
+
+@method("gradient-x-input")
+def gradient_x_input(model: Adapter, image: Tensor, decisions: Sequence[Decision], generator: torch.Generator) -> Maps:
+    """Gradient times normalised input, summed over the channels (Shrikumar et al. 2016)."""
+    x, gradients, scores = input_gradients(model, image, decisions)
+    return Maps((gradients * x).sum(1), scores)

@@ -1,0 +1,76 @@
+"""A few images of each probe, changed and predicted once more, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import XaiError
+from ..probes import Probe
+from ..types import Prediction, Sample
+from .plan import Condition
+from .tally import Tally, reference_of
+from .work import Worker
+
+WORST = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One item before and after a change.
+
+    role       worst (the largest drop on one image) or typical (the median)
+    drop       of the metric on this image alone
+    reference  what ``before`` shows: clean, or the probe it is compared with
+    truth      the annotation, as a prediction that is right
+    """
+
+    id: str
+    probe: str
+    severity: int
+    role: str
+    drop: float
+    reference: str
+    before: Tensor
+    after: Tensor
+    truth: Prediction
+    predicted_before: Prediction
+    predicted_after: Prediction
+
+
+def make_examples(tally: Tally, worker: Worker, report: dict) -> tuple[Example, ...]:
+    """The worst images and the median one of each probe, at its primary severity."""
+    return tuple(example for entry in tally.plan.probes for example in _of(entry, tally, worker, report))
+
+
+def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Example]:
+    severity = report["probes"][entry.name]["primary"]["severity"]
+    condition, reference = Condition(entry.images, severity), reference_of(entry, severity)
+    drops = tally.image_drops(reference, condition)
+    order = sorted(drops, key=lambda item: (-drops[item], item))
+    places = {worker.dataset.ids[index]: index for index in tally.plan.members[condition.probe]}
+    roles = {item: "typical" for item in order[len(order) // 2 : len(order) // 2 + 1]}
+    roles = {item: "worst" for item in order[:WORST] if drops[item] > 0} | roles
+    for item in sorted(roles, key=lambda item: (roles[item] != "worst", -drops[item], item)):
+        sample = worker.dataset[places[item]]
+        before, after = (worker.outcomes([sample], each)[0] for each in (reference, condition))
+        if not isinstance(before, XaiError) and not isinstance(after, XaiError):
+            yield Example(
+                item, entry.name, severity, roles[item], drops[item], entry.reference,
+                before[0].image, after[0].image, _as_prediction(worker.context.truth(sample), after[1]), before[1], after[1],
+            )  # fmt: skip
+
+
+def _as_prediction(truth: Sample, like: Prediction) -> Prediction:
+    """The annotation in the form in which predictions are drawn."""
+    if like.semantic is not None and truth.semantic is not None:
+        labels = torch.tensor([index for index in range(len(like.classes)) if bool((truth.semantic == index).any())], dtype=torch.int64)
+        return Prediction(like.task, like.classes, like.image_size, labels, torch.ones(len(labels)), semantic=truth.semantic)
+    if like.boxes is not None and truth.boxes is not None and truth.labels is not None:
+        scores = torch.ones(len(truth.labels))
+        return Prediction(like.task, like.classes, like.image_size, truth.labels, scores, boxes=truth.boxes, masks=truth.masks)
+    labels = torch.tensor([] if truth.label is None else [truth.label], dtype=torch.int64)
+    return Prediction(like.task, like.classes, like.image_size, labels, torch.ones(len(labels)))

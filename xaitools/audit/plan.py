@@ -1,0 +1,254 @@
+"""What a run will do, as a value: everything that can change a number, and the pieces the work falls into.
+
+Two plans with equal facts give equal reports.  Each piece can be done alone, in any order, and again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..adapters import Model
+from ..data import Dataset
+from ..errors import XaiError, unknown
+from ..files import canonical
+from ..probes import PROBES, Context, Probe, resolve, select
+from ..probes.base import draws
+
+CHUNK = 16
+"""Least number of items in a piece; a multiple of the batch size, so that batches never span pieces."""
+
+PARTS = ("adapters", "audit", "data", "metrics", "probes")
+"""Packages whose source is part of a plan's identity."""
+
+LIBRARIES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "opencv-python-headless", "pillow")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of changing every image.
+
+    >>> Condition("fog", 3).name
+    'fog-3'
+    """
+
+    probe: str
+    severity: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.probe}-{self.severity}"
+
+
+CLEAN = Condition("clean", 0)
+IDENTITY, REENCODE = Condition("identity", 0), Condition("reencode", 1)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some items under one condition; ``items`` are indices into the dataset."""
+
+    number: int
+    condition: Condition
+    items: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.number:06d}-{self.condition.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """facts       JSON values; all that the report depends on
+    probes      what was asked for and can run
+    severities  of each probe, by name
+    params      of each probe and of each condition's probe, by name
+    conditions  what is run, CLEAN first
+    members     indices of the items of each condition's probe
+    warnings    what was asked for and cannot run, and why
+    """
+
+    facts: Mapping[str, Any]
+    probes: tuple[Probe, ...]
+    severities: Mapping[str, tuple[int, ...]]
+    params: Mapping[str, Mapping[str, Any]]
+    conditions: tuple[Condition, ...]
+    members: Mapping[str, tuple[int, ...]]
+    seed: int
+    batch_size: int
+    warnings: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        return hashlib.sha256(canonical(self.facts).encode()).hexdigest()
+
+    def pieces(self) -> Iterator[Piece]:
+        """Chunk by chunk, so that the images of a chunk are read once."""
+        size = self.batch_size * -(-CHUNK // self.batch_size)
+        items = self.members[CLEAN.probe]
+        for number, start in enumerate(range(0, len(items), size)):
+            chunk = items[start : start + size]
+            for condition in self.conditions:
+                wanted = set(self.members[condition.probe])
+                if members := tuple(index for index in chunk if index in wanted):
+                    yield Piece(number, condition, members)
+
+
+def make_plan(
+    model: Model,
+    dataset: Dataset,
+    probes: Sequence[str] | None = None,
+    *,
+    severities: Sequence[int] = (3,),
+    limit: int | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Plan, Context]:
+    """The plan, and the context in which its pieces are done.
+
+    Raises XaiError for an unknown probe or parameter and for numbers out of range, DataError when the dataset has
+    no truth for the model.  A probe that the model or the data cannot serve becomes a warning.
+    """
+    _check(severities, limit, batch_size)
+    asked = select(probes)
+    context = Context(dataset, model)
+    lacking = {entry.name: why for entry in asked if (why := context.lacks(entry.needs))}
+    chosen = tuple(entry for entry in asked if entry.name not in lacking)
+    used = {name: PROBES[name] for entry in chosen for name in (entry.name, entry.images, entry.reference) if name in PROBES}
+    used |= {name: PROBES[name] for name in controls(chosen)}
+    values = _parameters(chosen, used, params or {}, {entry.name for entry in asked})
+    steps = {entry.name: tuple(dict.fromkeys(entry.severity(each) for each in sorted(severities))) for entry in chosen}
+    conditions = _conditions(chosen, steps)
+    items = tuple(range(len(dataset) if limit is None else min(limit, len(dataset))))
+    members = {CLEAN.probe: items} | {name: _members(items, values[name].get("subset"), seed) for name in used}
+    facts = {
+        "model": model_facts(model),
+        "dataset": {"name": dataset.name, "task": dataset.task, "ids": _hash("\0".join(dataset.ids)), "n": len(dataset)},
+        "items": [dataset.ids[index] for index in items],
+        "conditions": [condition.name for condition in conditions],
+        "probes": {name: values[name] for name in sorted(values)},
+        "severities": {name: list(each) for name, each in steps.items()},
+        "seed": seed,
+        "batch_size": batch_size,
+        "code": code_version(),
+        "versions": versions(),
+    }
+    warnings = tuple(f"{name} was left out: {why}" for name, why in lacking.items())
+    return Plan(facts, chosen, steps, values, conditions, members, seed, batch_size, warnings), context
+
+
+def controls(chosen: Sequence[Probe]) -> tuple[str, ...]:
+    """Names of the controls that run along with these probes."""
+    attacked = any("gradients" in entry.needs for entry in chosen)
+    return (IDENTITY.probe, REENCODE.probe, *(("random_direction",) if attacked else ()))
+
+
+def _check(severities: Sequence[int], limit: int | None, batch_size: int) -> None:
+    if not severities or any(each not in range(6) for each in severities):
+        raise XaiError(f"severities {list(severities)}: expected whole numbers 0 to 5; 0 is unchanged")
+    if limit is not None and limit < 1:
+        raise XaiError(f"limit {limit}: expected at least 1 image")
+    if batch_size < 1:
+        raise XaiError(f"batch size {batch_size}: expected at least 1")
+
+
+def _parameters(
+    chosen: Sequence[Probe], used: Mapping[str, Probe], given: Mapping[str, Mapping[str, Any]], asked: set[str]
+) -> dict[str, dict[str, Any]]:
+    """All parameters by probe.  Those of a contrast are handed to both of its sides, those of an attack to its control."""
+    for name in given:
+        if name not in used and name not in asked:
+            raise XaiError(unknown("probe in --set", name, used))
+    wanted = {name: dict(given.get(name, {})) for name in used}
+    for entry in chosen:
+        resolve(entry, given.get(entry.name))
+        sides = {entry.images, entry.reference} & used.keys() - {entry.name}
+        if "gradients" in entry.needs:
+            sides |= {"random_direction"}
+        for side in sides:
+            for name, value in given.get(entry.name, {}).items():
+                if name in used[side].defaults and wanted[side].setdefault(name, value) != value:
+                    raise XaiError(f"{entry.name}.{name} and {side}.{name} differ, but they share images; set one of them")
+    return {name: resolve(entry, wanted[name]) for name, entry in used.items()}
+
+
+def _conditions(chosen: Sequence[Probe], severities: Mapping[str, tuple[int, ...]]) -> tuple[Condition, ...]:
+    found = [CLEAN, IDENTITY, REENCODE]
+    for entry in chosen:
+        names = [entry.images] + ([entry.reference] if entry.reference in PROBES else [])
+        names += ["random_direction"] if "gradients" in entry.needs else []
+        found += [Condition(name, severity) for name in names for severity in severities[entry.name]]
+    return tuple(dict.fromkeys(found))
+
+
+def _members(items: tuple[int, ...], subset: int | None, seed: int) -> tuple[int, ...]:
+    """All of ``items``, or as many as ``subset`` says, drawn by the seed alone: attack and control get the same."""
+    if subset is None or subset >= len(items):
+        return items
+    chosen = draws(seed, "subset", 0, "").choice(len(items), size=max(1, subset), replace=False)
+    return tuple(items[index] for index in sorted(chosen.tolist()))
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """What of a model can change a number: its name, classes, weights, and the settings around them."""
+    facts: dict[str, Any] = {
+        "name": str(getattr(model, "name", type(model).__name__)),
+        "task": model.task,
+        "classes": list(model.classes),
+        "weights": getattr(model, "weights_hash", "") or _weights(model),
+    }
+    for name in ("dtype", "device", "size", "score_threshold", "background", "mean", "std"):
+        value = getattr(model, name, None)
+        facts[name] = value.flatten().tolist() if isinstance(value, torch.Tensor) else None if value is None else str(value)
+    return facts
+
+
+def _weights(model: Model) -> str:
+    """Hash over all tensors of the network; empty where there is none to look into."""
+    module = getattr(model, "module", model)
+    if not isinstance(module, nn.Module):
+        return ""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def code_version() -> str:
+    """Hash over the source of everything that a number goes through."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(path for part in PARTS for path in (root / part).rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Python, xaitools, and the libraries that can change a number."""
+    from .. import __version__
+
+    found = {"python": platform.python_version(), "xaitools": __version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""Runs a plan: piece after piece, each kept as soon as it is done, so that a kill loses at most one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..adapters import Model
+from ..data import Dataset
+from ..errors import PlanError
+from ..files import write_json
+from ..probes import Context
+from ..types import ProbeResult
+from .examples import make_examples
+from .folder import claim, claim_parent, folder_name
+from .plan import CLEAN, Plan, make_plan
+from .records import Folder, Memory, Row, joined
+from .tally import Tally, make_report
+from .work import Worker
+
+Progress = Callable[[int, int], None]
+
+
+def probe(
+    model: Model,
+    dataset: Dataset,
+    probes: Sequence[str] | None = None,
+    *,
+    severities: Sequence[int] = (3,),
+    out: str | Path | None = None,
+    resume: bool = False,
+    limit: int | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress | None = None,
+) -> ProbeResult:
+    """How much accuracy ``model`` loses on ``dataset`` when one cue at a time is changed.
+
+    probes      families (their default members) or members; all families if None
+    severities  0 to 5, for probes that have degrees
+    out         folder for run.json and records; a run that was killed goes on there with ``resume``
+    limit       only the first so many items
+    params      {"pgd": {"steps": 20}, ...}
+    progress    called with (pieces done, pieces in all)
+
+    Raises PlanError when ``out`` holds something else or no item is usable, and XaiError or DataError when an
+    argument is at fault.  Single items that fail are listed in the report and left out on both sides.
+    ``xt.save(result, out)`` writes report.json, report.html and figures.
+    """
+    plan, context = make_plan(
+        model, dataset, probes, severities=severities, limit=limit, batch_size=batch_size, seed=seed, params=params
+    )  # fmt: skip
+    return _run(plan, context, None if out is None else Path(out).expanduser(), resume, progress)
+
+
+def probe_models(
+    models: Sequence[Model],
+    dataset: Dataset,
+    probes: Sequence[str] | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, ProbeResult]:
+    """``probe`` for several models on the same images with the same changes, by the name of each one's folder.
+
+    A single model has ``out`` itself, several have a folder each in it.  All are checked before anything runs.
+    ``options`` are those of ``probe``.
+    """
+    plans = [make_plan(model, dataset, probes, **options) for model in models]
+    names = folder_names(models)
+    folders: list[Path | None] = [None] * len(models)
+    if out is not None:
+        root = Path(out).expanduser()
+        folders = [root] if len(models) == 1 else [root / name for name in names]
+        claim_parent(root, names if len(models) > 1 else ())
+        for folder, (plan, _) in zip(folders, plans, strict=True):
+            claim(folder, plan, resume, dry=True)  # type: ignore[arg-type]
+    counts = [sum(1 for _ in plan.pieces()) for plan, _ in plans]
+    results = {}
+    for index, (name, folder, (plan, context)) in enumerate(zip(names, folders, plans, strict=True)):
+        results[name] = _run(plan, context, folder, resume, _shifted(progress, sum(counts[:index]), sum(counts)))
+    return results
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def folder_names(models: Sequence[Model]) -> list[str]:
+    """One folder name for each model, its name where the file system takes it."""
+    names: list[str] = []
+    for model in models:
+        base = folder_name(str(getattr(model, "name", type(model).__name__)))
+        count = sum(1 for name in names if name == base or name.startswith(f"{base}-"))
+        names.append(f"{base}-{count + 1}" if base in names else base)
+    return names
+
+
+def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress: Progress | None) -> ProbeResult:
+    store: Folder | Memory = Memory()
+    if out is not None:
+        claim(out, plan, resume)
+        store = Folder(out, plan.identity)
+        store.tidy(plan.pieces())
+    run = _start(plan, out)
+    worker = Worker(plan, context)
+    rows = _all_pieces(plan, worker, store, progress)
+    if not any(row.reason is None for row in rows if row.condition == CLEAN.probe):
+        raise PlanError(f"{context.dataset.name}: none of {len(plan.members[CLEAN.probe])} items is usable; the first: {rows[0].reason}")
+    tally = Tally(plan, rows)
+    report = make_report(tally, context)
+    examples = make_examples(tally, worker, report)
+    return ProbeResult(report, joined(rows), _end(run, out), examples)
+
+
+def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:
+    pieces, rows = list(plan.pieces()), list[Row]()
+    for done, piece in enumerate(pieces, 1):
+        items = [worker.dataset.ids[index] for index in piece.items]
+        found = store.read(piece, items)
+        if found is None:
+            found = worker.do(piece)
+            store.write(piece, found)
+        rows += found
+        if progress is not None:
+            progress(done, len(pieces))
+    return rows
+
+
+def _start(plan: Plan, out: Path | None) -> dict[str, Any]:
+    run = {
+        "identity": plan.identity,
+        "plan": dict(plan.facts),
+        "seed": plan.seed,
+        "versions": dict(plan.facts["versions"]),
+        "times": {"started": _now()},
+        "host": {"name": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
+    }
+    if out is not None:
+        write_json(out / "run.json", run)
+    return run | {"clock": time.monotonic()}
+
+
+def _end(run: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    seconds = time.monotonic() - run["clock"]
+    run = {name: value for name, value in run.items() if name != "clock"}
+    run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3)}
+    if out is not None:
+        write_json(out / "run.json", run)
+    return run
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,192 @@
+"""What probes know about an image beyond its pixels: its objects, what is behind them, and other images."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..adapters import Model
+from ..data import Dataset, load_dataset
+from ..data.relabel import Relabel
+from ..errors import DataError, XaiError
+from ..types import Sample
+from .fill import fill
+
+TRIES = 200
+"""Donors looked at before one of the wanted class counts as not to be had."""
+
+
+class Context:
+    """The dataset, the model and what follows from both.
+
+    Raises DataError when the dataset has no truth for the model.
+    """
+
+    def __init__(self, dataset: Dataset, model: Model | None = None) -> None:
+        self.dataset, self.model = dataset, model
+        self.relabel = None if model is None else Relabel(dataset, model.task, model.classes)
+        self._things = [index for index, name in enumerate(dataset.semantic_classes) if name in dataset.things]
+        self._donors: dict[str, Donors] = {}
+        self._rectangles = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to say to whoever reads results made with this context."""
+        words = "the data has no masks: boxes stand for objects, so what is inside a box counts as object"
+        return (*(self.relabel.warnings if self.relabel else ()), *((words,) if self._rectangles else ()))
+
+    def truth(self, sample: Sample) -> Sample:
+        """``sample`` in the model's indices."""
+        return sample if self.relabel is None else self.relabel(sample)
+
+    def key(self, name: str) -> Hashable:
+        """The same for the names that data and model have for one class; None for a class the model does not know."""
+        return name if self.relabel is None else self.relabel.model_index(name)
+
+    def lacks(self, needs: frozenset[str]) -> str | None:
+        """Why a probe with these needs cannot run, in words; None if it can."""
+        data = self.dataset
+        if "objects" in needs and not self._things and data.task not in ("detection", "instances"):
+            return f"{data.name} has neither masks nor boxes nor classes that are objects"
+        if "gradients" in needs and not callable(getattr(self.model, "loss", None)):
+            return "the model gives no gradients (it has no differentiable loss)"
+        if "donors" in needs and len(data) < 2:
+            return f"{data.name} has no second image to take a background from"
+        return None
+
+    def objects(self, sample: Sample) -> Tensor:
+        """(M, H, W) bool, one mask an object: masks, else connected pieces of object classes, else boxes."""
+        if sample.masks is not None:
+            return sample.masks
+        if sample.semantic is not None and self._things:
+            return _pieces(sample.semantic, self._things)
+        if sample.boxes is not None:
+            self._rectangles = True
+            return _rectangles(sample.boxes, sample.image.shape[-2:])
+        raise DataError("neither masks nor boxes nor a map with object classes")
+
+    def foreground(self, sample: Sample) -> Tensor:
+        """(H, W) bool: all objects.  Raises DataError where there is none."""
+        objects = self.objects(sample)
+        foreground = objects.any(0) if len(objects) else torch.zeros(sample.image.shape[-2:], dtype=torch.bool)
+        if not bool(foreground.any()):
+            raise DataError("no object in this image")
+        return foreground
+
+    def donors(self, name: str = "") -> Donors:
+        """Images of the dataset ``name`` to take parts from; of this dataset by default."""
+        if name not in self._donors:
+            data = load_dataset(name) if name else self.dataset
+            self._donors[name] = Donors(self if data is self.dataset else Context(data, self.model), same=not name)
+        return self._donors[name]
+
+    def subject(self, sample: Sample) -> str | None:
+        """Name of the class the image is about: its label, else the class with the largest object area."""
+        data = self.dataset
+        if sample.label is not None:
+            return data.classes[sample.label]
+        if sample.labels is not None and len(sample.labels):
+            areas = torch.zeros(len(data.classes)).index_add_(0, sample.labels, self.objects(sample).sum((1, 2)).float())
+            return data.classes[int(areas.argmax())]
+        if sample.semantic is not None and self._things:
+            areas = torch.stack([(sample.semantic == index).sum() for index in self._things])
+            return data.semantic_classes[self._things[int(areas.argmax())]] if bool(areas.any()) else None
+        return None
+
+
+class Donors:
+    """Other images, by the class they show; what was learnt about an image is kept, the image is not."""
+
+    def __init__(self, context: Context, same: bool) -> None:
+        self.context, self.same = context, same
+        self._classes: dict[tuple[int, str], Hashable] = {}
+        self._backgrounds: OrderedDict[int, Tensor] = OrderedDict()
+
+    def draw(self, sample: Sample, generator: np.random.Generator, by: str, wanted: Callable[[Hashable], bool]) -> int:
+        """Index of a random other image whose class (a ``Context.key``) is wanted.
+
+        ``by`` is truth, or model: the class the model sees in the image.  Raises DataError if there is none.
+        """
+        order = generator.permutation(len(self.context.dataset))[:TRIES].tolist()
+        for index in order:
+            if self.same and self.context.dataset.ids[index] == sample.id:
+                continue
+            found = self._class(index, by)
+            if found is not None and wanted(found):
+                return int(index)
+        raise DataError(f"no fitting donor among {len(order)} images")
+
+    def background(self, index: int) -> Tensor:
+        """(3, H, W): the image with its objects painted over."""
+        if index not in self._backgrounds:
+            sample = self.context.dataset[index]
+            self._backgrounds[index] = fill(sample.image, self.context.foreground(sample))
+            if len(self._backgrounds) > 32:
+                self._backgrounds.popitem(last=False)
+        return self._backgrounds[index]
+
+    def _class(self, index: int, by: str) -> Hashable:
+        if (index, by) not in self._classes:
+            try:
+                sample = self.context.dataset[index]
+                self.context.foreground(sample)
+                found = self.context.subject(sample) if by == "truth" else seen(self.context, sample)
+            except DataError:
+                found = None
+            self._classes[index, by] = None if found is None else self.context.key(found)
+        return self._classes[index, by]
+
+
+def seen(context: Context, sample: Sample) -> str | None:
+    """The object class that the model sees most of: by area, or by the scores of its boxes."""
+    model = context.model
+    if model is None:
+        raise XaiError("donors by what the model sees need a model; use by=truth")
+    prediction = model.predict(sample.image[None])[0]
+    weights = torch.zeros(len(model.classes))
+    if prediction.semantic is not None:
+        weights = torch.bincount(prediction.semantic.flatten(), minlength=len(model.classes)).float()
+    else:
+        weights.index_add_(0, prediction.labels, prediction.scores.float())
+    data = context.dataset
+    objects = {context.key(name) for name in (data.things if prediction.semantic is not None else data.classes)}
+    for index, name in enumerate(model.classes):
+        if index == prediction.background or context.key(name) not in objects:
+            weights[index] = 0
+    return model.classes[int(weights.argmax())] if bool((weights > 0).any()) else None
+
+
+def cover(image: Tensor, height: int, width: int) -> Tensor:
+    """The middle of ``image`` at the given size, enlarged or reduced so that it just covers it."""
+    if image.shape[-2:] == (height, width):
+        return image
+    scale = max(height / image.shape[-2], width / image.shape[-1])
+    size = (max(height, round(image.shape[-2] * scale)), max(width, round(image.shape[-1] * scale)))
+    scaled = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return scaled[:, top : top + height, left : left + width].clamp(0, 1)
+
+
+def _pieces(semantic: Tensor, things: list[int]) -> Tensor:
+    """(M, H, W): connected pieces of each object class."""
+
+    def pieces() -> Iterator[Tensor]:
+        for index in things:
+            count, labels = cv2.connectedComponents((semantic == index).numpy().astype(np.uint8))
+            yield from (torch.from_numpy(labels == label) for label in range(1, count))
+
+    found = list(pieces())
+    return torch.stack(found) if found else torch.zeros((0, *semantic.shape), dtype=torch.bool)
+
+
+def _rectangles(boxes: Tensor, shape: torch.Size) -> Tensor:
+    masks = torch.zeros((len(boxes), *shape), dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.tolist(), strict=True):
+        mask[max(0, int(top)) : int(np.ceil(bottom)), max(0, int(left)) : int(np.ceil(right))] = True
+    return masks

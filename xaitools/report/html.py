@@ -1,0 +1,217 @@
+"""The report of a probe run: report.json, one self-contained page, and the figures.
+
+The page holds its style and pictures, loads nothing, runs no script, and escapes every word that came from outside.
+Nothing in it depends on time, host or path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..audit.folder import RECORDS, RUN, check_saved
+from ..audit.records import parquet_bytes
+from ..files import write_bytes, write_json, write_text
+from ..probes import CUES
+from ..types import ProbeResult
+from .page import figure_bytes
+from .parts import (
+    Facts,
+    axis,
+    data_uri,
+    document,
+    e,
+    interval,
+    items,
+    p_value,
+    plot,
+    points,
+    points_interval,
+    scale_of,
+    section,
+    table,
+    title,
+    value,
+    warnings,
+)  # fmt: skip
+from .probe_figures import drops_figure, examples_figure
+
+MOST = 14 * 2**20
+"""Characters of pictures in one page; what does not fit is in the figures folder only."""
+
+CONTROLS = {
+    "identity": "nothing was changed: must be exactly 0",
+    "reencode": "written as JPEG of quality 95 and read again",
+    "random_direction": "noise as large as the attack's, in a random direction",
+}
+
+
+def write_report(results: Mapping[str, ProbeResult], out: str | Path) -> list[Path]:
+    """The reports of ``probe_models``: one in ``out`` itself, several in a folder each with a comparison above."""
+    from .comparison import save_comparison
+
+    if len(results) == 1:
+        return save_probe(*results.values(), out)
+    written = [path for name, result in results.items() for path in save_probe(result, Path(out).expanduser() / name)]
+    return written + save_comparison(results, out)
+
+
+def save_probe(result: ProbeResult, out: str | Path) -> list[Path]:
+    """Writes report.json, report.html and figures/*.png into ``out``, and records and run.json if no run wrote them there.
+
+    Raises PlanError where ``out`` holds anything else.
+    """
+    folder = Path(out).expanduser()
+    check_saved(folder, result.run)
+    if not (folder / RUN).exists():
+        write_json(folder / RUN, result.run)
+        write_bytes(folder / RECORDS / "all.parquet", parquet_bytes(result.records))
+    figures = dict(_figures(result))
+    for name, png in figures.items():
+        write_bytes(folder / "figures" / f"{name}.png", png)
+    write_text(folder / "report.html", page(result.report, figures))
+    write_json(folder / "report.json", result.report)
+    return [folder / "report.json", folder / "report.html", *(folder / "figures" / f"{name}.png" for name in figures)]
+
+
+def _figures(result: ProbeResult) -> Iterator[tuple[str, bytes]]:
+    yield "drops", figure_bytes(drops_figure(result.report), "png")
+    for name in result.report["probes"]:
+        if examples := [each for each in result.examples if each.probe == name]:
+            yield name, figure_bytes(examples_figure(examples), "png")
+
+
+def page(report: Facts, figures: Mapping[str, bytes]) -> str:
+    """report.html; ``figures`` are PNG files by the name of their probe."""
+    pictures, left = {}, MOST
+    for name in report["probes"]:
+        if name in figures and len(found := data_uri(figures[name])) <= left:
+            pictures[name], left = found, left - len(found)
+    body = [
+        title("shortcut probes", report["model"], report["dataset"]),
+        _summary(report),
+        warnings(report["warnings"]),
+        _headline(report),
+        _controls(report),
+        *(_probe(name, row, report["metric"], pictures.get(name)) for name, row in report["probes"].items()),
+        _reading(e(report["metric"])),
+        _skipped(report["skipped"]),
+        _settings(report),
+    ]
+    return document(f"{report['model']}: shortcut probes", body)
+
+
+def _summary(report: Facts) -> str:
+    clean = report["clean"]
+    words = f"On {report['n']} unchanged images {e(report['metric'])} is <b>{value(clean['value'])}</b> {interval(clean['ci'])}."
+    drops = {name: row["primary"] for name, row in report["probes"].items() if row["family"] in CUES and row["primary"]["drop"] is not None}
+    if drops:
+        name = max(drops, key=lambda each: drops[each]["drop"])
+        family, ci = report["probes"][name]["family"], drops[name]["ci"]
+        words += f" Of the cues that can be shortcuts, <b>{e(family)}</b> ({e(name)}) costs most: "
+        words += f"<b>{points(drops[name]['drop'])} points</b> {points_interval(ci)}"
+        words += "." if ci is not None and ci[0] > 0 else ", which cannot be told from nothing."
+    return f'<p class="lead">{words}</p>'
+
+
+def _headline(report: Facts) -> str:
+    scale = scale_of(row["primary"] for row in report["probes"].values())
+    rows: list[Sequence[str] | str] = []
+    for heading, look in (("Cues: each can be a shortcut", "cue"), ("Robustness: how fragile, not why", "other")):
+        members = {name: row for name, row in report["probes"].items() if (row["family"] in CUES) is (look == "cue")}
+        rows += [heading] if members else []
+        rows += [_headline_row(name, row, plot(row["primary"], scale, look)) for name, row in members.items()]
+    heads = ["family", "probe", e(report["metric"]), "drop, points", axis(scale), "p", "images"]
+    return section("Drops", table(heads, rows, right={2, 3, 5, 6}))
+
+
+def _headline_row(name: str, row: Facts, drawn: str) -> list[str]:
+    primary, reference = row["primary"], row["reference"]
+    return [
+        e(row["family"]),
+        f'<a href="#{_anchor(name)}">{e(name)}</a><br><small>{_at(primary["severity"])} against {e(reference["name"])}</small>',
+        f"{value(primary['value'])}<br><small>{value(reference['value'])}</small>",
+        f"<b>{points(primary['drop'])}</b><br><small>{points_interval(primary['ci'])}</small>",
+        drawn,
+        p_value(primary["p"]),
+        e(row["n"]),
+    ]
+
+
+def _controls(report: Facts) -> str:
+    rows = [
+        [e(name), e(CONTROLS.get(name, "")), f"<b>{points(row['drop'])}</b>", points_interval(row["ci"]), e(row["n"])]
+        for name, row in report["controls"].items()
+    ]
+    said = "<p>Changes that should cost nothing, or less than what they control.</p>"
+    return section("Controls", said, table(["control", "what it is", "drop, points", "", "images"], rows, right={2, 3, 4}))
+
+
+def _probe(name: str, row: Facts, metric: str, picture: str | None) -> str:
+    measured = [f"{key.replace('_', ' ')}: {number:.4g}" for key, number in row.get("measured", {}).items()]
+    cells = [[_at(each["severity"]), value(each["value"]), points(each["drop"]), points_interval(each["ci"])] for each in row["severities"]]
+    severities = table(["severity", e(metric), "drop, points", ""], cells, right={1, 2, 3}) if len(cells) > 1 else ""
+    classes = sorted(((drop, each) for each, drop in row["per_class"].items() if drop is not None), key=lambda pair: (-pair[0], pair[1]))
+    lines = table(["class", "drop, points"], [[e(each), points(drop)] for drop, each in classes], right={1})
+    per_class = f"<details><summary>Drop of each class</summary>{lines}</details>" if classes else ""
+    image = f'<img alt="{e(name)}: before and after" src="{picture}">' if picture else "<p><small>No example pictures.</small></p>"
+    return section(
+        f"{row['family']}: {name}",
+        f"<p>{e(row['about'])}</p><ul class='notes'>{items([*row['notes'], *measured])}</ul>",
+        f"<div class='pair'>{severities}{per_class}</div>{image}",
+        anchor=_anchor(name),
+    )
+
+
+def _reading(metric: str) -> str:
+    points = (
+        f"<b>Drop</b> = {metric} on reference images minus {metric} on changed ones, of the same images, in points (hundredths). "
+        "More is worse. The reference is the unchanged image unless the table says otherwise; its value is the small number.",
+        "<b>[low, high]</b> is a 95 % interval from a paired bootstrap: whole images are drawn, the same for both sides. "
+        "It covers the choice of images, not another training of the model.",
+        "<b>p</b> is two-sided and of one probe alone; among several probes the smallest is small by chance more often.",
+        "<b>A drop says that the change hurts, not why</b>: fog also hides objects. A cue is a shortcut when the model leans on it "
+        "although the task can be solved without. An interval around 0 says only that so many images showed nothing.",
+        "The <b>background gap</b> compares the same objects before two kinds of background, both pasted, so traces of pasting cancel.",
+        "An <b>attack</b> shows that so small a change can break the model; one that fails shows nothing.",
+        "In the pictures <b>worst</b> is the image that lost most and <b>typical</b> the one in the middle. "
+        "They illustrate; the table decides. Boxes with a score below 0.5 are not drawn.",
+    )
+    return section("How to read this", f"<ul>{''.join(f'<li>{each}</li>' for each in points)}</ul>")
+
+
+def _skipped(skipped: Sequence[Facts]) -> str:
+    if not skipped:
+        return ""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in skipped:
+        groups.setdefault((each.get("condition", "all"), each["reason"]), []).append(each["id"])
+    rows = [
+        [e(where), e(reason), str(len(ids)), f"<small>{e(', '.join(ids[:12]))}{', ...' if len(ids) > 12 else ''}</small>"]
+        for (where, reason), ids in groups.items()
+    ]
+    return section("Left out", table(["condition", "reason", "images", "which"], rows, right={2}))
+
+
+def _settings(report: Facts) -> str:
+    rows = [
+        [e(name), e(", ".join(f"{key} {_setting(key, each)}" for key, each in values.items()))] for name, values in report["params"].items()
+    ]
+    libraries = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    small = f"task {e(report['task'])} · seed {e(report['seed'])} · {e(libraries)}<br>plan {e(report['plan'])}"
+    return section("Settings", table(["probe", "parameters"], rows), f"<p><small>{small}</small></p>")
+
+
+def _setting(name: str, setting: Any) -> str:
+    if setting is None:
+        return "by severity" if name == "eps" else "none"
+    return "this dataset" if name == "donors" and not setting else str(setting)
+
+
+def _at(severity: int) -> str:
+    return f"severity {severity}"
+
+
+def _anchor(name: str) -> str:
+    return "probe-" + "".join(each if each.isalnum() else "-" for each in name)

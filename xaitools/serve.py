@@ -1,0 +1,22 @@
+"""Starts the dashboard; the application itself lives in apps/."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+from .errors import XaiError
+from .locations import part
+
+
+def serve(port: int) -> int:
+    """Runs the dashboard on localhost until it is stopped; its exit status.  Raises XaiError without streamlit."""
+    if importlib.util.find_spec("streamlit") is None:
+        raise XaiError("the dashboard needs streamlit, which is not installed; pip install 'xaitools[dashboard]'")
+    settings = {
+        "server.address": "localhost", "server.port": str(port), "server.headless": "true", "server.maxUploadSize": "64",
+        "server.fileWatcherType": "none", "browser.gatherUsageStats": "false", "client.showErrorDetails": "none",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "streamlit", "run", str(part("apps") / "dashboard.py")]
+    return subprocess.run([*command, *(f"--{key}={value}" for key, value in settings.items())], check=False).returncode

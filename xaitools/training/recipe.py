@@ -1,0 +1,120 @@
+"""Makes a model again from its recipe: trains, measures the file as shipped, writes the folder that the zoo reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from .. import zoo
+from ..data import Dataset, load_dataset
+from ..errors import ModelError
+from ..files import write_bytes, write_text
+from ..locations import data_root
+from ..metrics.evaluate import evaluate
+from . import detection, segmentation
+from .loop import State
+
+KEYS = ("name", "architecture", "task", "data", "input", "training")
+
+
+def run_recipe(
+    recipe: Path, out: Path, *, data: str | None = None, resume: bool = False, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Trains what ``recipe`` describes into the folder ``out`` and returns the card.
+
+    ``data`` names another root of data sets than $XAITOOLS_DATA.  An ``out`` that holds a model or a started run is
+    only touched with ``resume``.  The card's scores are measured on the float16 file that is written.
+    """
+    facts = read_recipe(recipe)
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ModelError(f"--out {str(out)!r} is not empty; give a new folder, or --resume to go on with the same recipe")
+    splits = {key: load_dataset(facts["data"][key].replace("{data}", data or str(data_root()))) for key in ("train", "val", "test")}
+    facts["classes"] = list(splits["train"].semantic_classes if facts["task"] == "segmentation" else splits["train"].classes)
+    out.mkdir(parents=True, exist_ok=True)
+    started = out / "recipe.toml"
+    if started.is_file() and started.read_bytes() != recipe.read_bytes():
+        raise ModelError(f"--out {str(out)!r} was started from another recipe; give a new folder")
+    write_bytes(started, recipe.read_bytes())
+    torch.manual_seed(int(facts["training"].get("seed", 0)))
+    network = zoo.build(facts)
+    state = _train(network, facts, splits, out, resume, say)
+    write_bytes(out / "weights.safetensors", save({key: _half(value) for key, value in state.items()}))
+    (out / "checkpoint.safetensors").unlink(missing_ok=True)
+    say("measuring the file on val and test")
+    return measure(out, facts, splits)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    facts = zoo.read_toml(path)
+    missing = [key for key in KEYS if key not in facts]
+    missing += [f"data.{key}" for key in ("train", "val", "test") if key not in facts.get("data", {})]
+    if missing:
+        raise ModelError(f"{path.name}: the recipe lacks {', '.join(missing)}; see models/unet-scenes/recipe.toml")
+    return facts
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    return (value.half() if value.is_floating_point() else value).contiguous()
+
+
+def _train(
+    network: nn.Module, facts: Mapping[str, Any], splits: Mapping[str, Dataset], out: Path, resume: bool, say: Callable[[str], None]
+) -> State:
+    if facts["task"] == "segmentation":
+        return segmentation.train(network, splits["train"], splits["val"], facts, out, resume=resume, say=say)
+
+    def score(module: nn.Module, dataset: Dataset) -> float:
+        model = zoo.adapt(module, facts, name=facts["name"])
+        value = evaluate(model, dataset, replicates=0)["value"]
+        module.requires_grad_(True)
+        return 0.0 if value is None else float(value)
+
+    return detection.train(network, splits["train"], splits["val"], facts, out, resume=resume, say=say, score=score)
+
+
+def measure(out: Path, facts: Mapping[str, Any], splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Scores ``out / weights.safetensors`` on val and test and writes the card beside it."""
+    weights = out / "weights.safetensors"
+    network = zoo.build(facts)
+    network.load_state_dict(zoo.read_weights(weights))
+    model = zoo.adapt(network, facts, name=facts["name"])
+    card = {key: facts[key] for key in ("name", "architecture", "task", "classes")}
+    card |= {"network": facts.get("network", {}), "input": facts["input"], "data": dict(facts["data"])}
+    card["weights"] = {
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "bytes": weights.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+    card["scores"] = {split: _scores(evaluate(model, splits[split])) for split in ("val", "test")}
+    write_text(out / "card.toml", "# Written by: xaitools train recipe.toml\n" + _toml(card))
+    return card
+
+
+def _scores(result: Mapping[str, Any]) -> dict[str, Any]:
+    row = {key: result[key] for key in ("metric", "value", "ci", "n")}
+    return row | {key: value for key, value in result["metrics"].items() if isinstance(value, float)}
+
+
+def _toml(card: Mapping[str, Any], prefix: str = "") -> str:
+    """Plain values first, then tables; the standard library reads TOML but does not write it."""
+    lines = [f"{key} = {_value(value)}" for key, value in card.items() if not isinstance(value, Mapping) and value is not None]
+    for key, value in card.items():
+        if isinstance(value, Mapping):
+            name = f"{prefix}{key}"
+            lines += ["", f"[{name}]", _toml(value, f"{name}.").rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return json.dumps(value)

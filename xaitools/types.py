@@ -1,0 +1,185 @@
+"""The values that flow through xaitools.  They hold data only; what is done with them lives elsewhere.
+
+Images are float32 RGB in [0, 1] with shape (3, H, W).  Boxes are xyxy in pixels of the original image,
+pixel centres at half integers, so the whole image is ``(0, 0, W, H)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+IGNORE = 255
+"""Value of a semantic map where a pixel has no label; it counts in no metric."""
+
+REST = -1
+"""As ``Decision.versus``: all other classes together."""
+
+TASKS = ("classification", "segmentation", "detection", "instances")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image with what is known about it; a field that the dataset lacks is None.
+
+    image     (3, H, W) float32 RGB in [0, 1]
+    label     index into the dataset's ``classes``
+    semantic  (H, W) int64, index into the dataset's ``semantic_classes``; IGNORE where unlabelled
+    boxes     (N, 4) float32 xyxy in pixels
+    labels    (N,) int64, index into the dataset's ``classes``
+    masks     (N, H, W) bool
+    ignore    (N,) bool: VOC ``difficult`` or COCO ``iscrowd``; neither found nor missed counts
+    tags      anything else the dataset says (licence, file, scene factors)
+    """
+
+    id: str
+    image: Tensor
+    label: int | None = None
+    semantic: Tensor | None = None
+    boxes: Tensor | None = None
+    labels: Tensor | None = None
+    masks: Tensor | None = None
+    ignore: Tensor | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says about one image; fields that the task lacks are None.
+
+    image_size     (H, W) of the image as given
+    labels         (N,) int64, index into ``classes``: what was found, sorted by falling score (detection) or
+                   falling area (segmentation); classification: all classes by falling probability
+    scores         (N,) in [0, 1]: of each box; mean probability over the pixels of each segment; class probability
+    semantic       (H, W) int64, the most probable class of each pixel
+    boxes          (N, 4) xyxy in pixels of the image
+    masks          (N, H, W) bool, instances
+    origins        (N, 4) xyxy: the proposal (or anchor) that became each final box, in pixels of the
+                   image; with ``labels`` it leads back to the raw logit.  None for a black box.
+    background     index of the class that means "nothing", never chosen as ``top``
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    labels: Tensor
+    scores: Tensor
+    semantic: Tensor | None = None
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+    origins: Tensor | None = None
+    background: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """A target bound to one prediction: the number that is explained, held fixed while the image changes.
+
+    target       the target string it came from
+    class_index  index into the model's ``classes``
+    versus       None: the class logit alone; an index: minus that class's logit; REST: minus the
+                 log-sum-exp of all other classes
+    region       (H, W) bool: segmentation, the pixels over which the logit is averaged
+    proposal     (4,) xyxy in pixels of the image: detection, the proposal whose logit it is
+    edge         left, top, right or bottom: the regression output that moves that edge, instead of the logit
+    reading      "logit", or "probability" for the softmax probability in its place
+    """
+
+    target: str
+    class_index: int
+    versus: int | None = None
+    region: Tensor | None = None
+    proposal: Tensor | None = None
+    edge: str | None = None
+    reading: str = "logit"
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """A signed relevance map for one target, with everything needed to make it again.
+
+    values   (H, W) float32, H and W of the original image
+    target   the target string
+    method   the method string
+    params   the values that were used, defaults included
+    score    the explained number on the unchanged image
+    ledger   LRP only: rows (layer, absorbed) with score = values.sum() + sum of absorbed; else None
+    seconds  wall time of the call
+    notes    what the user should know about this map
+    """
+
+    values: Tensor
+    target: str
+    method: str
+    params: Mapping[str, Any]
+    seed: int
+    score: float
+    ledger: tuple[tuple[str, float], ...] | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal:
+    """A pair of target and method that cannot be explained, and the one line that says why."""
+
+    target: str
+    method: str
+    error: str
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One image, what the model says about it, and why: at most one attribution or refusal per target and method.
+
+    model         the model string
+    name          what the image is called, without folders
+    image         (3, H, W) in [0, 1]; None where only the maps are at hand
+    prediction    None where only the maps are at hand
+    targets       target strings, in the order of the rows
+    methods       method strings, in the order of the columns
+    """
+
+    model: str
+    name: str
+    image: Tensor | None
+    prediction: Prediction | None
+    targets: tuple[str, ...]
+    methods: tuple[str, ...]
+    attributions: tuple[Attribution | Refusal, ...]
+
+    def __post_init__(self) -> None:
+        pairs = [(each.target, each.method) for each in self.attributions]
+        if len(set(pairs)) < len(pairs):
+            raise ValueError("a pair of target and method stands in this explanation twice")
+        if not {target for target, _ in pairs} <= set(self.targets) or not {method for _, method in pairs} <= set(self.methods):
+            raise ValueError("an attribution belongs to none of this explanation's targets and methods")
+
+    def pair(self, target: str, method: str) -> Attribution | Refusal | None:
+        """What came of one target and one method; None where it was not asked for."""
+        return next((each for each in self.attributions if (each.target, each.method) == (target, method)), None)
+
+    def pairs(self) -> Iterator[Attribution | Refusal]:
+        """All of them, by target and then by method."""
+        for target in self.targets:
+            for method in self.methods:
+                if (each := self.pair(target, method)) is not None:
+                    yield each
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult:
+    """Accuracy drops of one model on one dataset; ``report`` has the layout of report.json.
+
+    ``records`` are rows of sample x condition x severity with sufficient statistics, from which any
+    other interval can be computed without the model.  ``examples`` are pictures for the report:
+    (id, condition, image (3,H,W)) of a few items.
+    """
+
+    report: Mapping[str, Any]
+    records: Any
+    run: Mapping[str, Any]
+    examples: tuple[Any, ...] = ()
