@@ -57,8 +57,8 @@ def _signs() -> dict[str, Callable[[Path], Iterator[str]]]:
 
 def offered() -> list[str]:
     """The datasets that are there, as dataset strings with paths relative to the data folder."""
-    root = data_root()
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    root = data_root().resolve()
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink()) if root.is_dir() else []
     found = [f"{layout}:{folder.name}#{split}" for folder in folders for layout, splits in _signs().items()
              if layout in LAYOUTS for split in sorted(splits(folder))]  # fmt: skip
     return [*SCENES, *found]

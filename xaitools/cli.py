@@ -133,7 +133,7 @@ def _model_row(card: dict[str, Any]) -> dict[str, Any]:
     score = card["scores"]["test"]
     return {
         "name": card["name"], "architecture": card["architecture"], "task": card["task"], "classes": card["classes"],
-        "data": card["data"]["test"], "metric": score["metric"], "score": score["value"],
+        "data": card["data"]["test"].replace("{data}/", ""), "metric": score["metric"], "score": score["value"],
         "parameters": card["weights"]["parameters"], "bytes": card["weights"]["bytes"], "redistribution": card["data"]["redistribution"],
     }  # fmt: skip
 

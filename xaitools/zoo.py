@@ -109,7 +109,8 @@ def read_weights(path: Path, expected: str | None = None) -> dict[str, torch.Ten
     if path.stat().st_size > MAX_WEIGHTS:
         raise ModelError(f"{path.name}: {path.stat().st_size} bytes; weights of a zoo model have at most {MAX_WEIGHTS}")
     data = path.read_bytes()
-    if data[:2] == b"PK" or data[:1] == b"\x80":
+    # a safetensors file starts with eight bytes of length and a brace; its first bytes alone may look like a pickle's
+    if data[8:9] != b"{" and (data[:2] == b"PK" or data[:1] == b"\x80"):
         way = "safetensors.torch.save_file(state_dict, 'weights.safetensors')"
         raise ModelError(f"{path.name}: this is a pickle, which could run code; convert it with {way}")
     if expected is not None and (found := hashlib.sha256(data).hexdigest()) != expected:

@@ -101,7 +101,10 @@ def show_map(shot: Picture, prediction: Prediction, result: Attribution, limit: 
     )  # fmt: skip
     total = number(float(values.sum(dtype=np.float64)))
     note(f"{_reading(result)} {number(result.score)}", f"sum of the map {total}", f"{result.seconds:.2f} s", *result.notes)
-    note((METHODS[result.method].function.__doc__ or "").partition("\n")[0])
+    note(
+        (METHODS[result.method].function.__doc__ or "").partition("\n")[0],
+        ", ".join(f"{name} {value}" for name, value in result.params.items()),
+    )
     if result.ledger:
         with st.popover("Ledger"):
             note("What each layer absorbed; with the sum of the map it makes up the score")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -17,6 +17,15 @@ from xaitools.attribution.lrp import COMPOSITES, composite, layer_names, relevan
 
 EQUAL = 1e-8
 Example = tuple[nn.Module, list[Step], Callable[[Tensor], Tensor], Tensor]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Nets this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def conv(before: int, after: int, size: int = 3, **options: int) -> nn.Conv2d:
@@ -69,7 +78,8 @@ def segmenter() -> Example:
     net, region = settled(Segmenter(), 1), noise(7, 8) > 0
 
     def scores(logits: Tensor) -> Tensor:
-        return torch.stack([logits[0, 1][region].mean(), logits[0, 2, 3, 4] - logits[0, 0, 3, 4], (logits[0, 0] * region).sum() / region.sum()])
+        masked = (logits[0, 0] * region).sum() / region.sum()
+        return torch.stack([logits[0, 1][region].mean(), logits[0, 2, 3, 4] - logits[0, 0, 3, 4], masked])
 
     steps = [
         Step("small", "route", net.resize, ["x"]),

@@ -24,6 +24,8 @@ class Example:
 
     role       worst (the largest drop on one image) or typical (the median)
     drop       of the metric on this image alone
+    images     name of the probe that made ``after``
+    degrees    whether its severity says anything
     reference  what ``before`` shows: clean, or the probe it is compared with
     truth      the annotation, as a prediction that is right
     """
@@ -33,6 +35,8 @@ class Example:
     severity: int
     role: str
     drop: float
+    images: str
+    degrees: bool
     reference: str
     before: Tensor
     after: Tensor
@@ -59,7 +63,7 @@ def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Ex
         before, after = (worker.outcomes([sample], each)[0] for each in (reference, condition))
         if not isinstance(before, XaiError) and not isinstance(after, XaiError):
             yield Example(
-                item, entry.name, severity, roles[item], drops[item], entry.reference,
+                item, entry.name, severity, roles[item], drops[item], entry.images, entry.degrees, entry.reference,
                 before[0].image, after[0].image, _as_prediction(worker.context.truth(sample), after[1]), before[1], after[1],
             )  # fmt: skip
 
@@ -68,7 +72,10 @@ def _as_prediction(truth: Sample, like: Prediction) -> Prediction:
     """The annotation in the form in which predictions are drawn."""
     if like.semantic is not None and truth.semantic is not None:
         labels = torch.tensor([index for index in range(len(like.classes)) if bool((truth.semantic == index).any())], dtype=torch.int64)
-        return Prediction(like.task, like.classes, like.image_size, labels, torch.ones(len(labels)), semantic=truth.semantic)
+        scores = torch.ones(len(labels))
+        return Prediction(
+            like.task, like.classes, like.image_size, labels, scores, semantic=truth.semantic, background=like.background
+        )  # fmt: skip
     if like.boxes is not None and truth.boxes is not None and truth.labels is not None:
         scores = torch.ones(len(truth.labels))
         return Prediction(like.task, like.classes, like.image_size, truth.labels, scores, boxes=truth.boxes, masks=truth.masks)

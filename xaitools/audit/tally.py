@@ -92,7 +92,8 @@ def make_report(tally: Tally, context: Context) -> Facts:
         if not assessable:
             _withdraw(row)
         else:
-            warnings += _probe_warnings(tally, name, row)
+            warnings += _undefined_warnings(tally, name, row)
+    warnings += _resolution_warnings(probes)
     skipped = _skipped(tally)
     if skipped:
         warnings.append(f"{len(skipped)} items were left out, of one or more conditions; they are listed under skipped")
@@ -151,6 +152,7 @@ def _probe(tally: Tally, entry: Probe) -> Facts:
     before = tally.table(reference, items)
     row: Facts = {
         "family": entry.family,
+        "degrees": entry.degrees,
         "about": entry.about,
         "primary": {**next(cell for cell in cells if cell["severity"] == chosen), "severity": chosen},
         "severities": [{name: cell[name] for name in ("severity", "value", "drop", "ci")} for cell in cells],
@@ -240,18 +242,25 @@ def _attack_warnings(tally: Tally) -> list[str]:
     return found
 
 
-def _probe_warnings(tally: Tally, name: str, row: Facts) -> list[str]:
-    primary, n = row["primary"], row["n"]
-    if not n:
-        entry = next(each for each in tally.plan.probes if each.name == name)
-        condition = Condition(entry.images, primary["severity"])
-        rows = [*tally.rows.get(condition, {}).values(), *tally.rows.get(reference_of(entry, primary["severity"]), {}).values()]
-        why = next((each.reason for each in rows if each.reason), "no image was left")
-        return [f"{name} is undefined: no image could be used ({why})"]
-    if primary["ci"] is None:
+def _undefined_warnings(tally: Tally, name: str, row: Facts) -> list[str]:
+    primary = row["primary"]
+    if primary["drop"] is not None and primary["ci"] is not None:
+        return []
+    if row["n"]:
         return [f"{name}: the interval is undefined; too few images hold the classes"]
-    wanted = needed(n, primary["ci"], RESOLVE)
-    return [f"{name}: {n} images cannot resolve a drop of 5 points; about {wanted} would"] if wanted > n else []
+    entry = next(each for each in tally.plan.probes if each.name == name)
+    sides = Condition(entry.images, primary["severity"]), reference_of(entry, primary["severity"])
+    reasons = [each.reason for side in sides for each in tally.rows.get(side, {}).values() if each.reason]
+    return [f"{name} is undefined: no image could be used ({reasons[0] if reasons else 'none was left'})"]
+
+
+def _resolution_warnings(probes: Mapping[str, Facts]) -> list[str]:
+    """Which probes could have missed a drop of 5 points, and how many images would find it."""
+    short = []
+    for name, row in probes.items():
+        if row["primary"]["ci"] is not None and (wanted := needed(row["n"], row["primary"]["ci"], RESOLVE)) > row["n"]:
+            short.append(f"{name} ({wanted} instead of {row['n']})")
+    return [f"too few images to resolve a drop of 5 points in {', '.join(short)}"] if short else []
 
 
 def _skipped(tally: Tally) -> list[Facts]:

@@ -122,7 +122,7 @@ def _headline(report: Facts) -> str:
         members = {name: row for name, row in report["probes"].items() if (row["family"] in CUES) is (look == "cue")}
         rows += [heading] if members else []
         rows += [_headline_row(name, row, plot(row["primary"], scale, look)) for name, row in members.items()]
-    heads = ["family", "probe", e(report["metric"]), "drop, points", axis(scale), "p", "images"]
+    heads = ["family", "probe", f"{e(report['metric'])}<br>reference", "drop, points", axis(scale), "p", "images"]
     return section("Drops", table(heads, rows, right={2, 3, 5, 6}))
 
 
@@ -130,7 +130,7 @@ def _headline_row(name: str, row: Facts, drawn: str) -> list[str]:
     primary, reference = row["primary"], row["reference"]
     return [
         e(row["family"]),
-        f'<a href="#{_anchor(name)}">{e(name)}</a><br><small>{_at(primary["severity"])} against {e(reference["name"])}</small>',
+        f'<a href="#{_anchor(name)}">{e(name)}</a><br><small>{_at(row, primary["severity"])}against {e(reference["name"])}</small>',
         f"{value(primary['value'])}<br><small>{value(reference['value'])}</small>",
         f"<b>{points(primary['drop'])}</b><br><small>{points_interval(primary['ci'])}</small>",
         drawn,
@@ -150,7 +150,7 @@ def _controls(report: Facts) -> str:
 
 def _probe(name: str, row: Facts, metric: str, picture: str | None) -> str:
     measured = [f"{key.replace('_', ' ')}: {number:.4g}" for key, number in row.get("measured", {}).items()]
-    cells = [[_at(each["severity"]), value(each["value"]), points(each["drop"]), points_interval(each["ci"])] for each in row["severities"]]
+    cells = [[str(each["severity"]), value(each["value"]), points(each["drop"]), points_interval(each["ci"])] for each in row["severities"]]
     severities = table(["severity", e(metric), "drop, points", ""], cells, right={1, 2, 3}) if len(cells) > 1 else ""
     classes = sorted(((drop, each) for each, drop in row["per_class"].items() if drop is not None), key=lambda pair: (-pair[0], pair[1]))
     lines = table(["class", "drop, points"], [[e(each), points(drop)] for drop, each in classes], right={1})
@@ -209,8 +209,8 @@ def _setting(name: str, setting: Any) -> str:
     return "this dataset" if name == "donors" and not setting else str(setting)
 
 
-def _at(severity: int) -> str:
-    return f"severity {severity}"
+def _at(row: Facts, severity: int) -> str:
+    return f"severity {severity} " if row["degrees"] else ""
 
 
 def _anchor(name: str) -> str:

@@ -28,7 +28,7 @@ SIZE, SMALL, TINY = 8.0, 6.5, 5.5  # points
 INCH, POINT = 25.4, 25.4 / 72  # in millimetres
 LINE = 1.3  # distance of baselines, in font sizes
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": SIZE,
     "text.parse_math": False,
     "axes.linewidth": 0.4,
@@ -113,7 +113,7 @@ def fit(text: str, width: float, size: float, lines: int = 1, font: str = FONT, 
     text = " ".join("".join(each if each.isprintable() else " " for each in text[:1000]).split())
     if lines == 1:
         return [_shortened(text, width, size, font, weight)] if text else []
-    words, result = text.split(), []
+    words, result = text.split(), list[str]()
     while words and len(result) < lines - 1:
         line = words.pop(0)
         while words and extent(f"{line} {words[0]}", size, font, weight) <= width:

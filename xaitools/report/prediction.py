@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -42,14 +43,7 @@ def shrink(ax: Axes, values: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _step(ax: Axes, size: tuple[int, ...]) -> int:
-    height, width = _millimetres(ax)
-    dots = ax.figure.dpi / INCH
-    return max(1, int(min(size[0] / (height * dots), size[1] / (width * dots))))
-
-
-def _millimetres(ax: Axes) -> tuple[float, float]:
-    place, (width, height) = ax.get_position(), ax.figure.get_size_inches()
-    return place.height * height * INCH, place.width * width * INCH
+    return max(1, int(min(size[0] / ax.bbox.height, size[1] / ax.bbox.width)))
 
 
 def legend(prediction: Prediction | None) -> list[tuple[str, str | None]]:
@@ -79,8 +73,7 @@ def draw_prediction(ax: Axes, image: Tensor, prediction: Prediction | None, targ
         layers += [(array(mask) > 0.5, colours[int(label)]) for mask, label in zip(prediction.masks, prediction.labels, strict=True)]
     show(ax, _tinted(picture, layers, _step(ax, size)), size)
     chosen = _parsed(target, prediction) if target is not None else None
-    if prediction.boxes is not None:
-        _draw_boxes(ax, prediction, colours, _box_index(chosen, prediction))
+    _draw_boxes(ax, prediction, colours, _box_index(chosen, prediction))
     if chosen is not None:
         draw_target(ax, prediction, chosen)
 
@@ -123,7 +116,7 @@ def draw_target(ax: Axes, prediction: Prediction, target: Target | str, linewidt
     """The explained place in black with a white halo: a box, one edge of it, the rim of a region, a cross on a pixel."""
     target = _parsed(target, prediction)
     index = _box_index(target, prediction)
-    look = {"color": _CHOSEN, "linewidth": linewidth, "path_effects": _halo(linewidth)}
+    look: dict[str, Any] = {"color": _CHOSEN, "linewidth": linewidth, "path_effects": _halo(linewidth)}
     if target.kind == "pixel":
         x, y = (int(each) + 0.5 for each in target.place)
         ax.plot([x], [y], marker="+", markersize=3.5 + 2 * linewidth, markeredgewidth=linewidth, clip_on=False, **look)
@@ -145,7 +138,7 @@ def _halo(linewidth: float) -> list[patheffects.AbstractPathEffect]:
     return [patheffects.withStroke(linewidth=2 * linewidth + 0.3, foreground=_HALO)]
 
 
-def _outline(ax: Axes, box: Sequence[float], *, color: str, **look: object) -> None:
+def _outline(ax: Axes, box: Sequence[float], *, color: str, **look: Any) -> None:
     x1, y1, x2, y2 = box
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, joinstyle="miter", **look))
 
@@ -160,6 +153,8 @@ def _contour(ax: Axes, region: np.ndarray, linewidth: float) -> None:
 
 
 def _draw_boxes(ax: Axes, prediction: Prediction, colours: dict[int, str], chosen: int | None) -> None:
+    if prediction.boxes is None:
+        return
     boxes, labels, scores = prediction.boxes.tolist(), prediction.labels.tolist(), prediction.scores.tolist()
     order = sorted(range(len(boxes)), key=lambda index: index != chosen)
     placed: list[tuple[float, float, float, float]] = []
@@ -174,7 +169,7 @@ def _draw_boxes(ax: Axes, prediction: Prediction, colours: dict[int, str], chose
 
 def _label(ax: Axes, text: str, box: Sequence[float], colour: str, placed: list[tuple[float, float, float, float]]) -> bool:
     """Writes ``text`` at a corner of ``box`` where it lies inside the image and covers no other; False where it cannot."""
-    height_mm, width_mm = _millimetres(ax)
+    width_mm, height_mm = (float(side) / ax.figure.dpi * INCH for side in (ax.bbox.width, ax.bbox.height))
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
     width = (extent(text, TINY, _font(ax)) + 0.6) * right / width_mm
     height = LINE * TINY * POINT * bottom / height_mm

@@ -57,8 +57,8 @@ def examples_figure(examples: Sequence[Any]) -> Drawing:
         classes = _classes(examples)
         page = Page(WIDTH, MARGIN + 5 + sum(heights) + GAP * len(heights) + (6 if classes else 0) + 1, 140, FONT)
         first = examples[0]
-        after = first.probe if first.reference != "clean" else f"{first.probe}, severity {first.severity}"
-        heads = [f"{first.reference}: truth", f"{first.reference}: prediction", f"{after}", "prediction"]
+        after = f"{first.images}, severity {first.severity}" if first.degrees else first.images
+        heads = [f"{first.reference}: truth", f"{first.reference}: prediction", after, "prediction"]
         for index, head in enumerate(heads):
             page.text(MARGIN + LEFT + index * (column + GAP), MARGIN, page.fit(head, column, SMALL), SMALL, weight="bold")
         y = MARGIN + 5
@@ -70,7 +70,7 @@ def examples_figure(examples: Sequence[Any]) -> Drawing:
 
 
 def _row(page: Page, each: Any, y: float, column: float, height: float) -> None:
-    words = [*page.fit(each.id, LEFT - 2, SMALL, 3), each.role, f"{100 * each.drop:+.0f} points lost" if each.drop else "nothing lost"]
+    words = [*page.fit(each.id, LEFT - 2, SMALL, 3), each.role, f"{100 * each.drop:.0f} points lost"]
     page.text(MARGIN, y, words, SMALL)
     panels: list[tuple[Tensor, Prediction | None]] = [
         (each.before, each.truth), (each.before, each.predicted_before), (each.after, None), (each.after, each.predicted_after),

@@ -46,9 +46,10 @@ def run_recipe(
     network = zoo.build(facts)
     state = _train(network, facts, splits, out, resume, say)
     write_bytes(out / "weights.safetensors", save({key: _half(value) for key, value in state.items()}))
-    (out / "checkpoint.safetensors").unlink(missing_ok=True)
     say("measuring the file on val and test")
-    return measure(out, facts, splits)
+    card = measure(out, facts, splits)
+    (out / "checkpoint.safetensors").unlink(missing_ok=True)
+    return card
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def measure(out: Path, facts: Mapping[str, Any], splits: Mapping[str, Dataset]) 
     network.load_state_dict(zoo.read_weights(weights))
     model = zoo.adapt(network, facts, name=facts["name"])
     card = {key: facts[key] for key in ("name", "architecture", "task", "classes")}
-    card |= {"network": facts.get("network", {}), "input": facts["input"], "data": dict(facts["data"])}
+    card |= {key: facts[key] for key in ("network", "input", "data") if facts.get(key)}
     card["weights"] = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "bytes": weights.stat().st_size,
@@ -98,23 +99,19 @@ def measure(out: Path, facts: Mapping[str, Any], splits: Mapping[str, Dataset]) 
 
 
 def _scores(result: Mapping[str, Any]) -> dict[str, Any]:
-    row = {key: result[key] for key in ("metric", "value", "ci", "n")}
-    return row | {key: value for key, value in result["metrics"].items() if isinstance(value, float)}
+    row = {"metric": result["metric"], "value": round(result["value"], 4), "ci": [round(end, 4) for end in result["ci"]], "n": result["n"]}
+    return row | {key: round(value, 4) for key, value in result["metrics"].items() if isinstance(value, float)}
 
 
-def _toml(card: Mapping[str, Any], prefix: str = "") -> str:
+def _toml(card: Mapping[str, Any], name: str = "") -> str:
     """Plain values first, then tables; the standard library reads TOML but does not write it."""
     lines = [f"{key} = {_value(value)}" for key, value in card.items() if not isinstance(value, Mapping) and value is not None]
-    for key, value in card.items():
-        if isinstance(value, Mapping):
-            name = f"{prefix}{key}"
-            lines += ["", f"[{name}]", _toml(value, f"{name}.").rstrip()]
-    return "\n".join(lines) + "\n"
+    head = f"\n[{name}]\n" if name and lines else ""
+    tables = [_toml(value, f"{name}.{key}" if name else key) for key, value in card.items() if isinstance(value, Mapping)]
+    return head + "".join(f"{line}\n" for line in lines) + "".join(tables)
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else repr(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(each) for each in value) + "]"
     return json.dumps(value)

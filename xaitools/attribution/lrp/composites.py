@@ -50,9 +50,9 @@ class Composite:
 
 
 def _per_channel(bound: float | tuple[float, ...], image: Tensor) -> Tensor:
-    channels = torch.tensor(bound, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)
-    if channels.shape[0] not in (1, image.shape[-3]):
-        raise MethodError(f"low and high need one number per channel, {image.shape[-3]}; got {channels.shape[0]}")
+    channels = torch.tensor(bound, dtype=image.dtype, device=image.device).reshape(-1, *[1] * (image.dim() - 2))
+    if channels.shape[0] not in (1, image.shape[1]):
+        raise MethodError(f"low and high need one number per channel, {image.shape[1]}; got {channels.shape[0]}")
     return channels.expand(image.shape).clone()
 
 

@@ -95,7 +95,8 @@ def write(tape: Tape, func: Function, target: Tensor, *args: Any, **kwargs: Any)
     whole = target._base if target._is_view() and target._base is not None else target
     trail, before = tape.trail(written), tape.trail(whole)
     if before is None and bool((whole != 0).any()):  # what stays of the old content is a constant
-        whole.zero_().add_(tape.constant(whole, whole, tape.name("constant")))
+        leaf = tape.constant(whole, whole, tape.name("constant"))
+        whole.zero_().add_(leaf)
     if trail is None and not (isinstance(written, (int, float)) and written == 0):
         written = tape.constant(written, whole, tape.name("constant"))
 
