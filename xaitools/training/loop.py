@@ -61,7 +61,7 @@ def fit(
     """Trains ``network`` and returns the averaged state that was best on val.
 
     ``batches(epoch)`` yields the batches of an epoch, the same ones whenever it is asked; ``loss(batch)`` is a
-    scalar; ``validate()`` scores the network as it stands, higher is better.
+    scalar; ``validate()`` scores the network as it stands, higher is better; a score of ``enough`` ends the run.
     """
     epochs, every = int(settings["epochs"]), int(settings.get("validate_every", 5))
     steps_per_epoch = int(settings["steps_per_epoch"])
@@ -74,6 +74,9 @@ def fit(
         say(f"goes on after epoch {done} of {epochs}, best val {best_score:.3f}")
     started = time.monotonic()
     for epoch in range(done, epochs):
+        if best_score >= float(settings.get("enough", math.inf)):
+            say(f"val {best_score:.3f} is enough for this recipe")
+            break
         network.train()
         total = 0.0
         for index, batch in enumerate(batches(epoch)):

@@ -36,12 +36,15 @@ def train(
     weights = ((counts.sum() / counts.clamp(min=1)) ** float(settings.get("balance", 0.5))).float()
     weights = weights / (weights * (counts / counts.sum()).float()).sum()
     settings["steps_per_epoch"] = len(images) // batch_size
+    full = size or (int(images.shape[-2]), int(images.shape[-1]))
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(1000 * int(settings.get("seed", 0)) + epoch)
         order = torch.randperm(len(images), generator=generator)
+        # the first epochs see everything at half the size, which costs a quarter and teaches most of it
+        target = (full[0] // 2, full[1] // 2) if epoch < int(settings.get("half_size_epochs", 0)) else full
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            pairs = [_augment(images[i], maps[i], size, settings, generator) for i in order[start : start + batch_size]]
+            pairs = [_augment(images[i], maps[i], target, settings, generator) for i in order[start : start + batch_size]]
             yield torch.stack([image for image, _ in pairs]), torch.stack([semantic for _, semantic in pairs])
 
     def logits(batch: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ def _preload(dataset: Dataset, say: Callable[[str], None]) -> tuple[Tensor, Tens
 
 
 def _augment(
-    image: Tensor, semantic: Tensor, size: tuple[int, ...] | None, settings: Mapping[str, Any], generator: torch.Generator
+    image: Tensor, semantic: Tensor, target: tuple[int, int], settings: Mapping[str, Any], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A random part of the image at the network's size, perhaps mirrored, its light and colour changed a little."""
 
@@ -97,10 +100,9 @@ def _augment(
     share, aspect = draw(float(settings.get("crop", 0.5)), 1.0), draw(0.9, 1.1) if settings.get("crop", 0.5) < 1 else 1.0
     h, w = min(height, round(height * share * aspect)), min(width, round(width * share / aspect))
     top, left = int(draw(0, height - h + 0.999)), int(draw(0, width - w + 0.999))
-    target = size or (height, width)
     part = image[:, top : top + h, left : left + w].float() / 255
     labels = semantic[top : top + h, left : left + w]
-    if part.shape[-2:] != tuple(target):
+    if part.shape[-2:] != target:
         part = F.interpolate(part[None], target, mode="bilinear", antialias=True)[0].clamp(0, 1)
         labels = F.interpolate(labels[None, None].float(), target, mode="nearest-exact")[0, 0]
     if settings.get("mirror", True) and draw(0, 1) < 0.5:
