@@ -19,7 +19,7 @@ from sources import Picture
 
 from xaitools import zoo
 from xaitools.adapters import Adapter
-from xaitools.attribution.base import METHODS, Progress, explain_many
+from xaitools.attribution.base import METHODS, Progress, explain_many, parameters
 from xaitools.errors import MethodError
 from xaitools.report.store import save_explanation
 from xaitools.types import Attribution, Explanation, Prediction
@@ -56,7 +56,7 @@ def _load(name: str, weights_hash: str) -> Loaded:
     return Loaded(name, weights_hash, zoo.load_model(name))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def predict(loaded: Loaded, picture: Picture) -> Prediction:
     with loaded.lock:
         return loaded.model.predict(picture.sample.image[None])[0]
@@ -72,7 +72,7 @@ def explain(question: Question, progress: Progress | None = None) -> Attribution
     return _explain(_Asked(question, progress))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=48)
 def _explain(asked: _Asked) -> Attribution:
     question = asked.question
     prediction = predict(question.loaded, question.picture)
@@ -102,9 +102,7 @@ def settings(text: str) -> dict[str, tuple[tuple[str, str], ...]]:
         method, dot, parameter = name.partition(".")
         if not (equals and dot):
             raise MethodError(f"setting {word!r}; expected METHOD.NAME=VALUE, e.g. occlusion.window=12")
-        if parameter not in METHODS[method].defaults:
-            known = ", ".join(sorted(METHODS[method].defaults)) or "none"
-            raise MethodError(f"method {method} has no parameter {parameter!r}; it has {known}")
+        parameters(METHODS[method], {parameter: value})  # says what is wrong with them
         found.setdefault(method, {})[parameter] = value
     return {method: tuple(sorted(values.items())) for method, values in found.items()}
 

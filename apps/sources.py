@@ -28,10 +28,12 @@ MAX_SIDE = 1024
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture and how the command line names it; equal when its name and its pixels are.
+    """One picture; equal when its name and its pixels are.
 
-    pixels  height, width and hash
-    note    what is known of it, for the caption
+    source         how the command line names it
+    pixels         height, width and hash
+    truth_classes  the names behind ``sample.semantic``
+    note           what is known of it, for the caption
     """
 
     source: tuple[str, ...]
@@ -64,10 +66,23 @@ def offered() -> list[str]:
     return [*SCENES, *found]
 
 
+def family(text: str) -> str:
+    """A dataset without its split and options.
+
+    >>> family("voc:bccd#test"), family("scenes:val?n=5")
+    ('voc:bccd', 'scenes')
+    """
+    layout = text.partition(":")[0]
+    return layout if layout == "scenes" else text.partition("#")[0].partition("?")[0]
+
+
 @lru_cache(maxsize=8)
 def dataset(text: str) -> Dataset:
-    """The dataset ``text``, whose folder is read as one in the data folder."""
-    return load_dataset(located(text))
+    """The dataset ``text``, whose folder is read as one in the data folder; it has at least one item."""
+    data = load_dataset(located(text))
+    if not data.ids:
+        raise DataError(f"dataset {text!r} has no items; choose another split")
+    return data
 
 
 def located(text: str) -> str:
@@ -87,7 +102,7 @@ def located(text: str) -> str:
     return f"{layout}:{os.path.relpath(folder)}{rest[cut:]}"
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def from_dataset(text: str, item: int) -> Picture:
     data = dataset(text)
     sample = data[item]

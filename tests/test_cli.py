@@ -73,7 +73,8 @@ def test_explain_writes_what_the_interface_says(run, scene_png, tmp_path, model,
 
 def test_same_input_same_bytes(run, scene_png, tmp_path):
     for name in ("a", "b"):
-        assert run("explain", scene_png, "--model", SEGMENTER, "--method", "lrp", "--out", tmp_path / name, "--format", "png,pdf,svg")[0] == 0
+        arguments = ("--method", "lrp", "--out", tmp_path / name, "--format", "png,pdf,svg")
+        assert run("explain", scene_png, "--model", SEGMENTER, *arguments)[0] == 0
     for form in ("figure.png", "figure.pdf", "figure.svg", "attributions.safetensors"):
         assert (tmp_path / "a" / form).read_bytes() == (tmp_path / "b" / form).read_bytes(), form
 

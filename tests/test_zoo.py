@@ -140,7 +140,9 @@ def test_a_broken_card_is_one_line(spoilt):
         load_model("unet-scenes")
 
 
-@pytest.mark.parametrize(("options", "word"), [({"dtype": "int8"}, "dtype"), ({"score_threshold": 2}, "0 to 1"), ({"device": "warp"}, "device")])
+@pytest.mark.parametrize(
+    ("options", "word"), [({"dtype": "int8"}, "dtype"), ({"score_threshold": 2}, "0 to 1"), ({"device": "warp"}, "device")]
+)
 def test_wrong_options_are_one_line(options, word):
     with pytest.raises(ModelError, match=word):
         load_model(NAMES[0], **options)

@@ -120,9 +120,9 @@ def models(session: Session, seed: int, device: str) -> None:
     from . import zoo
 
     rows = [_model_row(zoo.card(name)) for name in zoo.names()]
-    lines = [f"{'name':26} {'task':14} {'data':10} {'score':>14} {'parameters':>11}  redistribution"]
+    lines = [f"{'name':26} {'task':14} {'data':46} {'score':>14} {'parameters':>11}  redistribution"]
     lines += [
-        f"{row['name']:26} {row['task']:14} {row['data']:10} {row['metric'] + ' ' + format(row['score'], '.3f'):>14} "
+        f"{row['name']:26} {row['task']:14} {row['data']:46} {row['metric'] + ' ' + format(row['score'], '.3f'):>14} "
         f"{row['parameters']:>11,}  {row['redistribution']}"
         for row in rows
     ]

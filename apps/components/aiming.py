@@ -90,7 +90,11 @@ def _detection_fields(prediction: Prediction, target: Target | None) -> None:
                     on_change=partial(_edge_chosen, target))  # fmt: skip
     with second:
         _contrast_field(prediction, target)
-    with st.popover("Draw a box with numbers"):
+    first, second = st.columns(2, vertical_alignment="bottom")
+    first.selectbox(
+        "Class of a drawn box", prediction.classes, key="drawn", bind="query-params", on_change=partial(_drawn_class_chosen, target)
+    )
+    with second.popover("Draw with numbers", width="stretch"):
         _number_fields(prediction, target)
 
 
@@ -102,12 +106,17 @@ def _edge_chosen(target: Target) -> None:
     aim(replace(target, edge=None if state.edge == SCORE else state.edge, versus=None))
 
 
+def _drawn_class_chosen(target: Target | None) -> None:
+    if target is not None and target.kind == "given":
+        aim(replace(target, name=state.drawn))
+
+
 def _number_fields(prediction: Prediction, target: Target | None) -> None:
     height, width = prediction.image_size
-    st.selectbox("Class of a drawn box", prediction.classes, key="drawn", bind="query-params")
     start = target.place if target and target.kind == "given" else (0, 0, width, height)
-    place = [st.number_input(name, 0.0, float(limit), float(value), 1.0, format="%.1f")
-             for name, limit, value in zip(("x1", "y1", "x2", "y2"), (width, height, width, height), start, strict=True)]  # fmt: skip
+    columns, place = st.columns(2) * 2, []
+    for column, name, limit, value in zip(columns, ("x1", "y1", "x2", "y2"), (width, height, width, height), start, strict=True):
+        place.append(column.number_input(name, 0.0, float(limit), float(value), 1.0, format="%.1f"))
     st.button("Explain this box", on_click=lambda: aim(Target("given", state.drawn, place=tuple(place))))
 
 

@@ -31,14 +31,30 @@ def choose_model() -> cached.Loaded | None:
     if not cards:
         refusal("there is no trained model here; train one with: xaitools train RECIPE --out DIR")
         return None
-    # streamlit would bind the whole title to the address
-    if "model" not in st.session_state and st.query_params.get("model") in cards:
-        st.session_state.model = st.query_params["model"]
-    name = st.selectbox("Model", list(cards), key="model", on_change=moved, format_func=lambda name: _title(cards[name]))
+    if "model" not in st.session_state:  # bind= would put the whole title into the address
+        asked, own = st.query_params.get("model"), [name for name in cards if _family(cards[name]) == "scenes"]
+        st.session_state.model = asked if asked in cards else [*own, *cards][0]
+    name = st.selectbox(
+        "Model", list(cards), key="model", on_change=_model_chosen, args=(cards,), format_func=lambda name: _title(cards[name])
+    )
     st.query_params["model"] = name
     card = cards[name]
-    note(f"trained on {card['data']['train']}", _score(card, certainty=True), f"classes {', '.join(card['classes'])}")
+    training = card["data"]["train"].replace("{data}/", "")
+    note(f"trained on {training}", _score(card, certainty=True), f"classes {', '.join(card['classes'])}")
     return cached.load(name)
+
+
+def _model_chosen(cards: Mapping[str, Any]) -> None:
+    """Pictures of the kind that the model was made for, unless they are already."""
+    moved()
+    family = _family(cards[st.session_state.model])
+    if st.session_state.data != sources.UPLOAD and sources.family(st.session_state.data) != family:
+        of_its_kind = [text for text in sources.offered() if sources.family(text) == family]
+        st.session_state.data = next((text for text in of_its_kind if text.endswith("test")), [*of_its_kind, st.session_state.data][0])
+
+
+def _family(card: Mapping[str, Any]) -> str:
+    return sources.family(card["data"]["test"].replace("{data}/", ""))
 
 
 def _title(card: Mapping[str, Any]) -> str:

@@ -34,8 +34,8 @@ def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, cou
         chosen = target is not None and (target.kind, target.index) == ("box", index)
         if index < count or chosen:
             title = pointing.titled(box, prediction)
-            label_text = title if count <= LABELLED or chosen else str(index)
-            boxes.append(Box(tuple(xyxy), title, label_text, colours[label], _ink(colours[label]), chosen))
+            written = title if count <= LABELLED or chosen else str(index)
+            boxes.append(Box(tuple(xyxy), title, written, colours[label], _ink(colours[label]), chosen))
     if target is not None and target.kind == "given":
         boxes.append(Box(target.place, "the drawn box", target.name or "", "#ffffff", chosen=True))
     picture(
@@ -61,8 +61,7 @@ def show_segments(shot: Picture, prediction: Prediction, target: Target | None, 
         chosen = target is not None and pointing.class_of(target, prediction) == name
         chips.append(Chip(f"{name} {share:.1%}", str(Target("region", name)), colours[label], chosen))
     picture(
-        shot.rgb, key="picture", layer=layer, chips=chips, on_pick=on_pick,
-        point=_point(target),
+        shot.rgb, key="picture", layer=layer, chips=chips, point=_point(target), on_pick=on_pick,
         alt=f"{shot.sample.id} divided into {', '.join(chip.label for chip in chips)}.",
         hint="click a place, or choose a segment below",
     )  # fmt: skip
@@ -72,7 +71,7 @@ def _point(target: Target | None) -> tuple[int, int] | None:
     return (int(target.place[0]), int(target.place[1])) if target is not None and target.kind == "pixel" else None
 
 
-def _chosen_box(target: Target, prediction: Prediction) -> tuple[float, ...]:
+def _box(target: Target, prediction: Prediction) -> tuple[float, ...]:
     return tuple(prediction.boxes[target.index].tolist()) if target.kind == "box" else target.place if target.kind == "given" else ()
 
 
@@ -89,13 +88,12 @@ def _ink(colour: str) -> str:
 
 def show_map(shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick) -> None:
     """A map whose colours end at ``limit``; ``blend`` leads from the picture (0) over the overlay (0.5) to the map (1)."""
-    target = Target.parse(result.target)
-    values = result.values.numpy()
+    target, values = Target.parse(result.target), result.values.numpy()
     y, x = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     colours = tuple(f"rgb({red} {green} {blue})" for red, green, blue in map_rgb(np.linspace(-1, 1, 41)[None], 1)[0])
     picture(
         _blended(shot, values, limit, blend), key=f"map {result.method}", on_pick=on_pick, point=_point(target),
-        boxes=[Box(box, "", "", "#000000", chosen=True)] if (box := _chosen_box(target, prediction)) else (),
+        boxes=[Box(box, "", "", "#ffffff")] if (box := _box(target, prediction)) else (),
         bar=Bar(number(-limit), number(limit), colours),
         alt=f"{result.method} map for {result.target}: {number(values.min())} to {number(values.max())}, strongest at x {x}, y {y}.",
     )  # fmt: skip

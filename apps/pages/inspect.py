@@ -36,7 +36,11 @@ def page() -> None:
         shot = choose_picture()
     if loaded is None or shot is None:
         return
-    prediction = cached.predict(loaded, shot)
+    try:
+        prediction = cached.predict(loaded, shot)
+    except XaiError as error:
+        refusal(error)
+        return
     left, right = st.columns([5, 7], gap="medium")
     with left:
         target = look(shot, prediction)

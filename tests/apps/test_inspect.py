@@ -6,19 +6,23 @@ from typing import Any
 
 import cached
 import pytest
+import sources
+import torch
 from PIL import Image
+from safetensors.torch import load
 from streamlit.testing.v1 import AppTest
 
 from xaitools import zoo
 from xaitools.attribution.base import METHODS, Maps, Method
 from xaitools.errors import MethodError
 from xaitools.locations import part
+from xaitools.types import Explanation
 
 DETECTOR, SEGMENTER = "tiny-detector", "tiny-segmenter"
 
 
 def open_page(**address: Any) -> AppTest:
-    app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=60)
+    app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
     app.query_params.update({"method": ["saliency"], **address})
     return checked(app.run())
 
@@ -199,5 +203,24 @@ def test_other_weights_under_the_same_name_are_another_model(tiny_models: Any, m
 
 
 def test_files_are_those_of_the_command_line() -> None:
-    app = open_page(model=DETECTOR, target="box:0")
-    assert {button.label for button in app.get("download_button")} >= {"Figure PDF", "Figure PNG", "Figure SVG", "Tensors", "Numbers"}
+    question = cached.Question(cached.load(DETECTOR), sources.from_dataset("scenes:test", 0), "box:0", "saliency")
+    prediction, result = cached.predict(question.loaded, question.picture), cached.explain(question)
+    explanation = Explanation(DETECTOR, "test-00000", question.picture.sample.image, prediction, ("box:0",), ("saliency",), (result,))
+    made = cached.files(explanation, "each", "pdf")
+    assert set(made) == {"figure.pdf", "attributions.safetensors", "explanation.json"}
+    assert made["figure.pdf"].startswith(b"%PDF")
+    assert json.loads(made["explanation.json"])["explanations"][0]["target"] == "box:0"
+    assert torch.equal(load(made["attributions.safetensors"])["saliency"][0], result.values)
+
+
+def test_the_model_brings_its_kind_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {name: zoo.card(name) for name in (DETECTOR, SEGMENTER)}
+    facts[SEGMENTER]["data"] = {"train": "camvid:{data}/cam#train", "test": "camvid:{data}/cam#test"}
+    monkeypatch.setattr(zoo, "card", facts.get)
+    monkeypatch.setattr(sources, "offered", lambda: [*sources.SCENES, "camvid:cam#test"])
+    app = open_page(data="scenes:val")
+    assert (field(app, "model").value, field(app, "data").value) == (DETECTOR, "scenes:val")
+    field(app, "model").set_value(SEGMENTER).run()
+    assert field(app, "data").value == "camvid:cam#test"
+    field(app, "model").set_value(DETECTOR).run()
+    assert field(app, "data").value == "scenes:test"

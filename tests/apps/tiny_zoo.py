@@ -41,7 +41,7 @@ def write(folder: Path) -> Path:
         lines += [f"name = {name!r}", "[network]", *(f"{key} = {value!r}" for key, value in facts["network"].items())]
         score = {"metric": "mIoU" if "seg" in name else "mAP50", "value": 0.25, "ci": [0.2, 0.3], "n": 40}
         lines += ["[scores.test]", *(f"{key} = {value!r}" for key, value in score.items())]
-        lines += ["[data]", "train = 'nothing'", "[weights]", f"sha256 = '{hashlib.sha256(data).hexdigest()}'"]
+        lines += ["[data]", "train = 'scenes:train'", "test = 'scenes:test'", "[weights]", f"sha256 = '{hashlib.sha256(data).hexdigest()}'"]
         (home / "card.toml").write_text("\n".join(lines) + "\n")
     return folder
 

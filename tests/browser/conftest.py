@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from xaitools import zoo
 from xaitools.locations import part
@@ -23,6 +23,7 @@ from xaitools.locations import part
 SHIPPED = ("unet-scenes", "faster-rcnn-scenes")
 TINY = ("tiny-segmenter", "tiny-detector")
 # offline and bounded: a browser that looks for updates waits for hosts that do not answer
+PATIENCE = 60_000  # milliseconds; a machine that trains beside the tests is slow
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
@@ -65,14 +66,14 @@ def address(models: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
+    for _ in range(480):
         assert server.poll() is None, f"the server ended: {log.read_text()}"
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.25)
-    pytest.fail(f"the server did not answer within a minute: {log.read_text()}")
+    pytest.fail(f"the server did not answer within two minutes: {log.read_text()}")
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
     """A page that must see no error and ask no other host."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))

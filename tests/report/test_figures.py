@@ -81,7 +81,7 @@ METHODS = ("occlusion", "saliency", "lrp-epsilon-alpha2beta1-flat")
 CASES = {
     "one target": lambda: explained(segmented(360, 480), ("region:Car",), METHODS),
     "boxes": lambda: explained(detected(480, 640), ("box:0", "box:11:left"), ("occlusion", "lrp")),
-    "scene": lambda: explained(segmented(96, 96), ("region:Car", "pixel:40,50"), ("saliency", *METHODS), ("region:Car", "saliency")),
+    "scene": lambda: explained(segmented(96, 96), ("region:Car", "pixel:40,50"), ("gradcam", *METHODS), ("region:Car", "gradcam")),
     "seven methods": lambda: explained(segmented(60, 80), ("class:Sky:vs:",), tuple(f"method-{index}" for index in range(7))),
     "wide": lambda: explained(segmented(100, 600), ("region:Car",), METHODS),
     "tall": lambda: explained(detected(600, 100), ("box:0",), METHODS),
@@ -246,10 +246,10 @@ def test_classes_keep_their_colours_and_never_share_one():
     assert len(set(class_colours([0, 16, 32]).values())) == 3
 
 
-def test_many_targets_end_in_a_count():
-    prediction = detected(30, 40, 30)
-    drawing = figure(explained(prediction, tuple(f"box:{index}" for index in range(30)), ("lrp",)), dpi=30)
-    assert "6 more targets are in explanation.json" in [text for text, _ in words(drawing)]
+def test_many_targets_end_in_a_count(monkeypatch):
+    monkeypatch.setattr("xaitools.report.figures.MAX_ROWS", 2)
+    drawing = figure(explained(detected(30, 40, 5), tuple(f"box:{index}" for index in range(5)), ("lrp",)), dpi=60)
+    assert "3 more targets are in explanation.json" in [text for text, _ in words(drawing)]
 
 
 @pytest.mark.parametrize(

@@ -134,9 +134,10 @@ def explain_many(
     if maps.values.shape != (len(decisions), *image.shape[1:]):
         raise RuntimeError(f"method {method} returned {tuple(maps.values.shape)} for {len(decisions)} targets, {tuple(image.shape)}")
     ledgers: Sequence[Ledger | None] = maps.ledgers or [None] * len(decisions)
+    used = {**values, **maps.used}
     return [
         Attribution(
-            values=each.detach().cpu(), target=decision.target, method=method, params=_reported({**values, **maps.used}, decision), seed=seed,
+            values=each.detach().cpu(), target=decision.target, method=method, params=_reported(used, decision), seed=seed,
             score=float(score), ledger=ledger, seconds=seconds / len(decisions), notes=maps.notes,
         )
         for each, decision, score, ledger in zip(maps.values, decisions, maps.scores, ledgers, strict=True)

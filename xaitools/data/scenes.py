@@ -3,7 +3,8 @@
 Five classes told apart by shape alone.  Six factors, each of which can be tied to the class: background and
 light (five values each, of the whole scene), texture and pose (five values each, of every object), tag and
 cooccurrence (there or not).  Every factor has a random stream of its own, so the scenes of two datasets that
-differ only in ``shortcut`` or ``rho`` differ only in that factor.
+differ only in ``shortcut`` or ``rho`` differ only in that factor.  ``others`` (1) scales how often there are objects
+of other classes than the subject's: with 0 a tied cue tells the class of everything in the scene.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Scenes:
         shortcut: str = "none",
         rho: float | None = None,
         prevalence: float = 0.3,
+        others: float = 1.0,
     ) -> None:
         if split not in SPLITS:
             raise DataError(f"scenes: {unknown('split', split, SPLITS)}; write e.g. scenes:test?n=50")
@@ -73,11 +75,13 @@ class Scenes:
         _within("size", size, 32, 512)
         _within("rho", rho, 0, 1)
         _within("prevalence", prevalence, 0, 1)
+        _within("others", others, 0, 1)
         if shortcut == "none" and rho:
             raise DataError(f"scenes: rho={rho:g} has nothing to tie; name a shortcut, e.g. shortcut=background")
         self.split, self.seed, self.size = split, seed, size
-        self.shortcut, self.rho, self.prevalence = shortcut, rho, prevalence
+        self.shortcut, self.rho, self.prevalence, self.others = shortcut, rho, prevalence, others
         self.name = f"scenes:{split}?n={n}&seed={seed}&size={size}&shortcut={shortcut}&rho={_short(rho)}&prevalence={_short(prevalence)}"
+        self.name += "" if others == 1 else f"&others={_short(others)}"
         self.ids: Sequence[str] = [f"{split}-{index:05d}" for index in range(n)]
 
     def __len__(self) -> int:
@@ -89,7 +93,9 @@ class Scenes:
     def describe(self, index: int) -> Scene:
         """What is drawn at ``index``."""
         index = range(len(self))[index]
-        return describe(self.seed, self.split, index, shortcut=self.shortcut, rho=self.rho, prevalence=self.prevalence)
+        return describe(
+            self.seed, self.split, index, shortcut=self.shortcut, rho=self.rho, prevalence=self.prevalence, others=self.others
+        )  # fmt: skip
 
     def redraw(self, index: int, **factors: Any) -> Sample:
         """The scene at ``index`` with the named factors set and all else as it was.
@@ -115,8 +121,13 @@ class Scenes:
         )
 
 
-def describe(seed: int, split: str, index: int, shortcut: str = "none", rho: float = 0.0, prevalence: float = 0.3) -> Scene:
-    """What is drawn, without drawing it.  Only the named factor is tied, with probability ``rho``."""
+def describe(
+    seed: int, split: str, index: int, shortcut: str = "none", rho: float = 0.0, prevalence: float = 0.3, others: float = 1.0
+) -> Scene:
+    """What is drawn, without drawing it.  Only the named factor is tied, with probability ``rho``.
+
+    ``others`` scales how often there are objects of other classes than the subject's.
+    """
 
     def stream(name: str) -> np.random.Generator:
         entropy = (seed, SPLITS.index(split), index, _STREAMS.index(name))
@@ -134,7 +145,7 @@ def describe(seed: int, split: str, index: int, shortcut: str = "none", rho: flo
         share = prevalence if name != shortcut or subject == TIED else (1 - rho) * prevalence
         return bool(dice.random() < share), dice
 
-    subject, kinds, circles = _layout(stream("layout"))
+    subject, kinds, circles = _layout(stream("layout"), others)
     (background,), background_dice = value("background", [subject])
     (light,), _ = value("light", [subject])
     textures, _ = value("texture", kinds)
@@ -184,14 +195,14 @@ def _each(things: tuple[Thing, ...], name: str, value: Any) -> tuple[Thing, ...]
 Circle = tuple[float, float, float]
 
 
-def _layout(dice: np.random.Generator) -> tuple[int, list[int], dict[int, Circle]]:
+def _layout(dice: np.random.Generator, others: float) -> tuple[int, list[int], dict[int, Circle]]:
     """The subject, the class of each slot, and the circles (x, y, radius) of the filled slots from back to front.
 
     Circles know nothing of pose or shape, so neither can change who is placed where.
     """
     subject = int(dice.integers(VALUES))
-    others = (subject + 1 + dice.integers(VALUES - 1, size=2)) % VALUES
-    twins, extra = dice.random() < 0.4, int(np.searchsorted((0.4, 0.78), dice.random()))
+    strangers = (subject + 1 + dice.integers(VALUES - 1, size=2)) % VALUES
+    twins, extra = dice.random() < 0.4, int(np.searchsorted((1 - 0.6 * others, 1 - 0.22 * others), dice.random()))
     sizes, depth, tries = dice.random(_SLOTS), dice.random(_SLOTS), dice.random((_SLOTS, 40, 2))
     tries[1:] += 0.3 * (tries[:1, :1] - tries[1:])  # things lie together, so that they overlap
     large = 0.18 + 0.06 * sizes[:2] if twins else 0.23 + 0.1 * sizes[:2]
@@ -205,7 +216,7 @@ def _layout(dice: np.random.Generator) -> tuple[int, list[int], dict[int, Circle
             if all(_apart(circle, other, depth[slot] > depth[k]) for k, other in circles.items()):
                 circles[slot] = circle
                 break
-    return subject, [subject, subject, *others.tolist()], {slot: circles[slot] for slot in sorted(circles, key=lambda k: depth[k])}
+    return subject, [subject, subject, *strangers.tolist()], {slot: circles[slot] for slot in sorted(circles, key=lambda k: depth[k])}
 
 
 def _apart(one: Circle, other: Circle, one_in_front: bool) -> bool:
@@ -275,7 +286,9 @@ def _short(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
-_OPTIONS: Mapping[str, Callable[[str], Any]] = {"n": int, "seed": int, "size": int, "shortcut": str, "rho": float, "prevalence": float}
+_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "n": int, "seed": int, "size": int, "shortcut": str, "rho": float, "prevalence": float, "others": float,
+}  # fmt: skip
 
 
 @LAYOUTS.register("scenes")

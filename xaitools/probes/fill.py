@@ -10,13 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SHIFTS = 20
+SHIFTS = 12
 """Steps each way of the grid of shifts that are tried."""
 
-POINTS = 800
-"""Pixels of a block, and of its rim, that a shift is judged by."""
+POINTS = 150
+"""Pixels of a block, and of its rim, by which shifts are judged."""
 
-BLOCKS = 8
+REACH = 4
+"""Width in pixels of that rim."""
+
+BLOCKS = 6
 """Blocks along the shorter side of the image."""
 
 SMALL = 256
@@ -64,31 +67,33 @@ def _blocks(wide: Mask) -> Iterator[Mask]:
 
 
 def _covered(pixels: Pixels, wide: Mask, block: Mask, painted: Pixels, left: Mask) -> bool:
-    """Covers ``block`` in ``painted``; False if no shift of it is free of ``wide`` and inside the image."""
-    size = np.array(block.shape)
-    inside = np.argwhere(block)
-    around = np.argwhere((cv2.dilate(block, np.ones((9, 9), np.uint8)) > 0) & (left == 0))
-    steps = [np.unique(np.linspace(1 - length, length - 1, 2 * SHIFTS + 1).astype(int)) for length in size]
-    shifts = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 2)
-    shifts = shifts[((inside.min(0) + shifts >= 0) & (inside.max(0) + shifts < size)).all(1)]
-    taken = wide[_at(_some(inside)[None] + shifts[:, None])]
-    shifts = shifts[~taken.any(1)]
-    if not len(shifts) or not len(around):
+    """Covers ``block`` in ``painted``; False if no shift of it was found to be free of ``wide``."""
+    height, width = block.shape
+    near = cv2.dilate(block, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)) > 0
+    inside, rim = np.flatnonzero(block), np.flatnonzero(near & (left == 0))
+    if not len(rim):
         return False
-    rim = _some(around)
-    differences = painted[_at(rim)][None] - pixels[_at(np.clip(rim[None] + shifts[:, None], 0, size - 1))]
-    best = int((differences**2).mean((1, 2)).argmin())
-    painted[_at(inside)] = pixels[_at(inside + shifts[best])] + np.median(differences[best], 0)
-    return True
+    rows, columns = (_steps(near.any(axis), length) for axis, length in ((1, height), (0, width)))
+    shifts = (rows[:, None] * width + columns[None]).ravel()  # in the flat image; nothing near the block leaves it
+    flat_pixels, flat_painted, flat_wide = pixels.reshape(-1, 3), painted.reshape(-1, 3), wide.ravel()
+    shifts = shifts[~flat_wide[_some(inside)[None] + shifts[:, None]].any(1)]
+    rim = _some(rim)
+    differences = flat_painted[rim] - flat_pixels[rim[None] + shifts[:, None]]
+    for best in (differences**2).mean((1, 2)).argsort(kind="stable")[:50]:
+        if not flat_wide[inside + shifts[best]].any():
+            flat_painted[inside] = flat_pixels[inside + shifts[best]] + np.median(differences[best], 0)
+            return True
+    return False
+
+
+def _steps(near: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
+    """Shifts along one axis that keep what is ``near`` inside the image."""
+    ends = np.flatnonzero(near)
+    return np.unique(np.linspace(-ends[0], length - 1 - ends[-1], 2 * SHIFTS + 1).astype(np.int64))
 
 
 def _some(places: NDArray[np.intp]) -> NDArray[np.intp]:
     return places[:: -(-len(places) // POINTS)]
-
-
-def _at(places: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
-    """(.., 2) places as an index into the first two axes."""
-    return tuple(np.moveaxis(places, -1, 0))
 
 
 def _diffused(pixels: Pixels, mask: Mask) -> Pixels:

@@ -21,6 +21,9 @@ from .fill import fill
 TRIES = 200
 """Donors looked at before one of the wanted class counts as not to be had."""
 
+KEPT = 64 * 2**20
+"""Bytes of painted backgrounds that are kept."""
+
 
 class Context:
     """The dataset, the model and what follows from both.
@@ -127,7 +130,7 @@ class Donors:
         if index not in self._backgrounds:
             sample = self.context.dataset[index]
             self._backgrounds[index] = fill(sample.image, self.context.foreground(sample))
-            if len(self._backgrounds) > 32:
+            while len(self._backgrounds) > 1 and sum(each.nbytes for each in self._backgrounds.values()) > KEPT:
                 self._backgrounds.popitem(last=False)
         return self._backgrounds[index]
 

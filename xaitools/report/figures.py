@@ -368,20 +368,29 @@ def _bar(page: Page, x: float, y: float, width: float, limit: float | None, maps
     if limit == 0:
         page.text(x + width / 2, y + 1.2, [ZERO], ha="center")
         return
-    ends = ("−limit", "limit") if limit is None else (number(-limit), number(limit))
-    inset = max(extent(ends[0], SMALL, look.font) / 2, (width - WIDEST_BAR) / 2)
+    low, zero, high = _ticks(limit, width, look.font)
+    inset = max(extent(low, SMALL, look.font) / 2, (width - WIDEST_BAR) / 2)
     ax = page.axes(x + inset, y + 1.2, width - 2 * inset, BAR)
     clipped, bound = any(_clipped(each, limit) for each in maps), limit or 1.0
     arrows = "both" if clipped else "neither"
     colours = ScalarMappable(Normalize(-bound, bound), COLOURS)
     bar = page.drawing.colorbar(colours, cax=ax, orientation="horizontal", ticks=[-bound, 0, bound], extend=arrows, extendfrac=0.05)
-    bar.ax.set_xticklabels([ends[0], "0", ends[1]], size=SMALL)
+    bar.ax.set_xticklabels([low, zero, high], size=SMALL)
     bar.outline.set_linewidth(0.4)
     if bar.solids is not None:  # one picture instead of hundreds of slivers with seams between them
         bar.solids.set(rasterized=True, edgecolor="face")
     said = _within(clipped, look)
     fitting = [each for each in said if extent(each, SMALL, look.font) <= width]
     page.text(x + width / 2, y + UNDER - TEXT, fitting[:1], ha="center")
+
+
+def _ticks(limit: float | None, width: float, font: str) -> tuple[str, str, str]:
+    """The numbers below a bar; a narrow one has fewer digits, and at last the limit alone."""
+    choices = [("−limit", "limit")] if limit is None else [(number(-limit, digits), number(limit, digits)) for digits in (3, 2)]
+    for low, high in choices:
+        if 2.2 * extent(low, SMALL, font) + extent("0", SMALL, font) + 1.0 <= width:
+            return low, "0", high
+    return "", f"±{choices[-1][1]}", ""
 
 
 def _clipped(each: Attribution, limit: float | None) -> bool:
@@ -398,11 +407,11 @@ def _within(clipped: bool, look: _Look) -> tuple[str, ...]:
     return (f"at least {share} of |values| within", f"{share} of |values| within", f"{share} within")
 
 
-def number(value: float) -> str:
-    """Three digits, with a true minus sign.
+def number(value: float, digits: int = 3) -> str:
+    """A few digits, with a true minus sign.
 
     >>> number(-0.0000213), number(12.3456)
     ('−2.13e−5', '12.3')
     """
-    mantissa, e, exponent = f"{value:.3g}".partition("e")
+    mantissa, e, exponent = f"{value:.{digits}g}".partition("e")
     return (mantissa + (f"e{int(exponent)}" if e else "")).replace("-", "−")

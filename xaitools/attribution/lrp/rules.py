@@ -94,7 +94,7 @@ class Epsilon(Rule):
 
 @dataclass(frozen=True)
 class ZPlus(Rule):
-    """z = w⁺ a⁺ + w⁻ a⁻ + b⁺ (Montavon et al. 2017, eq. 15, for inputs of either sign): alpha-beta with 1 and 0."""
+    """z = w⁺ a⁺ + w⁻ a⁻ + b⁺ (the z⁺-rule of Montavon et al. 2017, for inputs of either sign): alpha-beta with 1 and 0."""
 
     def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
         (a,), w = inputs, layer.weight
@@ -106,7 +106,7 @@ class ZPlus(Rule):
 class Gamma(Rule):
     """Where z > 0: (w + γw⁺) a⁺ + (w + γw⁻) a⁻ + b + γb⁺; where z < 0 with w⁺, w⁻ and b⁺, b⁻ exchanged.
 
-    Montavon et al. 2019, section 10.2.3, for positive inputs; Andéol et al. 2021 for the rest.
+    Montavon et al. 2019 for positive inputs, Andéol et al. 2021 for the rest.
     """
 
     gamma: float = 0.25
@@ -125,7 +125,7 @@ class Gamma(Rule):
 
 @dataclass(frozen=True)
 class AlphaBeta(Rule):
-    """R_j = α a_j c_j⁺ - β a_j c_j⁻ (Bach et al. 2015, eq. 60), α - β = 1.
+    """R_j = α a_j c_j⁺ - β a_j c_j⁻ (Bach et al. 2015, eq. 60, with the sign of β turned), α - β = 1.
 
     c⁺ has z⁺ = w⁺ a⁺ + w⁻ a⁻ + b⁺ and c⁻ has z⁻ = w⁻ a⁺ + w⁺ a⁻ + b⁻.
     """
@@ -150,7 +150,7 @@ class AlphaBeta(Rule):
 
 @dataclass(frozen=True)
 class WSquare(Rule):
-    """z = w² 1 + b² (Montavon et al. 2017, eq. 12): activations do not matter, their shadow of ones does."""
+    """z = w² 1 + b² (the w²-rule of Montavon et al. 2017): activations do not matter, their shadow of ones does."""
 
     shadow: ClassVar[str | None] = "ones"
 
@@ -161,7 +161,7 @@ class WSquare(Rule):
 
 @dataclass(frozen=True)
 class Flat(Rule):
-    """z = 1 1 (Lapuschkin et al. 2019, methods): every input that a unit sees gets the same; no bias takes part."""
+    """z = 1 1 (Lapuschkin et al. 2019): every input that a unit sees gets the same; no bias takes part."""
 
     shadow: ClassVar[str | None] = "ones"
 
@@ -172,7 +172,7 @@ class Flat(Rule):
 
 @dataclass(frozen=True)
 class ZBox(Rule):
-    """z = w a - w⁺ l - w⁻ h with l <= a <= h (Montavon et al. 2017, eq. 14); no bias takes part.
+    """z = w a - w⁺ l - w⁻ h with l <= a <= h (the z^B-rule of Montavon et al. 2017); no bias takes part.
 
     ``low`` and ``high`` are the bounds of the network's own input, one number or one per channel.
     """

@@ -168,12 +168,13 @@ class Tape(TorchFunctionMode):
         row, ledger = self.ledger.open(name), self.ledger
         return lambda amount: ledger.add(row, amount)
 
-    def constant(self, value: Any, like: Tensor, name: str) -> Tensor:
-        """A leaf with that value, whose relevance counts as absorbed."""
+    def constant(self, value: Any, like: Tensor) -> Tensor:
+        """A leaf with that value, whose relevance counts as absorbed; zeros absorb nothing."""
         leaf = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else like.dtype, device=like.device).detach().clone()
         if not leaf.is_floating_point():
             leaf = leaf.to(like.dtype)
-        self.constants.append((self.ledger.open(name), leaf.requires_grad_()))
+        if bool(leaf.any()):
+            self.constants.append((self.ledger.open(self.name("constant", value)), leaf.requires_grad_()))
         return leaf
 
     def layer(self, source: Source, compute: Callable[[], Tensor]) -> Tensor:

@@ -28,7 +28,7 @@ def add(tape: Tape, func: Function, input: Any, other: Any, *, alpha: float = 1)
                 return tape.layer(source.then(shift=shift), plainly(func, *parts, **options))
 
     like = next(x for x in parts if not is_constant(tape, x))
-    leaves = [tape.constant(x, like, tape.name("constant", x)) if is_constant(tape, x) else x for x in parts]
+    leaves = [tape.constant(x, like) if is_constant(tape, x) else x for x in parts]
     out = func(*leaves, **options)
     trails = [trail for x in leaves if (trail := tape.trail(x)) is not None]
     many = len(trails[0].shadows)

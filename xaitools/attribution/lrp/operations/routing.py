@@ -56,7 +56,7 @@ def route(tape: Tape, func: Function, *args: Any, **kwargs: Any) -> Any:
 @operation(named="cat concat concatenate stack hstack vstack dstack")
 def join(tape: Tape, func: Function, parts: Sequence[Tensor], *args: Any, **kwargs: Any) -> Any:
     like = next(x for x in parts if not is_constant(tape, x))
-    leaves = [tape.constant(x, like, tape.name("constant", x)) if is_constant(tape, x) else x for x in parts]
+    leaves = [tape.constant(x, like) if is_constant(tape, x) else x for x in parts]
     return _mirror(tape, func, leaves, *args, **kwargs)
 
 
@@ -95,10 +95,10 @@ def write(tape: Tape, func: Function, target: Tensor, *args: Any, **kwargs: Any)
     whole = target._base if target._is_view() and target._base is not None else target
     trail, before = tape.trail(written), tape.trail(whole)
     if before is None and bool((whole != 0).any()):  # what stays of the old content is a constant
-        leaf = tape.constant(whole, whole, tape.name("constant"))
+        leaf = tape.constant(whole, whole)
         whole.zero_().add_(leaf)
-    if trail is None and not (isinstance(written, (int, float)) and written == 0):
-        written = tape.constant(written, whole, tape.name("constant"))
+    if trail is None:
+        written = tape.constant(written, whole)
 
     def place(memory: Tensor) -> Tensor:
         """The part of ``memory`` that ``target`` is of ``whole``."""
@@ -108,7 +108,7 @@ def write(tape: Tape, func: Function, target: Tensor, *args: Any, **kwargs: Any)
     many = min(len(t.shadows) for t in known)
     shadows = [torch.zeros_like(whole) if before is None else before.shadows[i].clone() for i in range(many)]
     for i, shadow in enumerate(shadows):
-        constant = torch.zeros_like(written) if many == 1 and isinstance(written, Tensor) else written
+        constant = torch.zeros_like(written) if many == 1 else written  # no pixel, so 0 among ones
         func(place(shadow), *where, constant if trail is None else trail.shadows[i], **kwargs)
     out = func(target, *where, written, **kwargs)
     for made in (whole, target):

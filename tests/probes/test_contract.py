@@ -1,0 +1,165 @@
+"""What is registered is held to this: severity 0 is the identity, range, only the named cue, seeds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.nets import detector
+from tests.probes.toys import Boxes, Shapes, reader
+from xaitools.errors import XaiError
+from xaitools.probes import FAMILIES, PROBES, Context, change, select
+from xaitools.types import IGNORE, Sample
+
+NAMES = sorted(PROBES)
+CHANGING = [name for name in NAMES if name != "identity"]
+TASKS = ("segmentation", "detection")
+
+
+def context(task: str, **options: object) -> Context:
+    model = reader("object") if task == "segmentation" else detector()
+    return Context(Shapes(**options), model)  # type: ignore[arg-type]
+
+
+def apply(name: str, where: Context, indices: list[int], severity: int | None = None, **options: object) -> list[Sample]:
+    samples = [where.dataset[index] for index in indices]
+    severity = PROBES[name].severity(3) if severity is None else severity
+    params = {"by": "truth"} if "by" in PROBES[name].defaults else None
+    found = change(name, samples, severity, where, params=params, **options)  # type: ignore[arg-type]
+    assert all(isinstance(sample, Sample) for sample in found), found
+    return found  # type: ignore[return-value]
+
+
+def same_truth(one: Sample, other: Sample) -> bool:
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("boxes", "labels", "masks")]
+    return one.id == other.id and one.label == other.label and all(torch.equal(first, second) for first, second in pairs)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_severity_0_is_the_identity(name, task):
+    where = context(task)
+    for before, after in zip([where.dataset[0], where.dataset[1]], apply(name, where, [0, 1], severity=0), strict=True):
+        assert torch.equal(before.image, after.image) and torch.equal(before.semantic, after.semantic)
+        assert same_truth(before, after)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", CHANGING)
+def test_an_image_changes_within_its_range_and_keeps_its_boxes(name, task):
+    where = context(task)
+    for severity in range(1, 6) if PROBES[name].degrees else [1]:
+        before, (after,) = where.dataset[1], apply(name, where, [1], severity)
+        assert after.image.shape == before.image.shape and after.image.dtype == torch.float32
+        assert 0 <= float(after.image.min()) and float(after.image.max()) <= 1
+        assert not torch.equal(after.image, before.image)
+        assert same_truth(before, after)
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_same_seed_same_image_in_any_order_and_batch(name):
+    where = context("segmentation")
+    one = apply(name, where, [0, 1, 2, 3])
+    other = apply(name, context("segmentation"), [3, 1])
+    close = 1e-6 if PROBES[name].batched else 0.0
+    for first, second in ((one[3], other[0]), (one[1], other[1])):
+        assert float((first.image - second.image).abs().max()) <= close
+    if name not in ("reencode",):
+        (third,) = apply(name, where, [1], seed=1)
+        assert not torch.equal(one[1].image, third.image)
+
+
+def inside(where: Context, sample: Sample) -> Tensor:
+    return where.foreground(sample).expand_as(sample.image)
+
+
+@pytest.mark.parametrize("name", ["mixed_same", "mixed_rand", "gap"])
+def test_background_probes_leave_objects_as_they_are(name):
+    where = context("segmentation")
+    for index in (0, 1, 4):
+        before, (after,) = where.dataset[index], apply(name, where, [index])
+        objects = inside(where, before)
+        assert torch.equal(before.image[objects], after.image[objects])
+        assert not torch.equal(before.image[~objects], after.image[~objects])
+        assert torch.equal(after.semantic != IGNORE, where.foreground(before))
+        assert torch.equal(after.semantic[objects[0]], before.semantic[objects[0]])
+
+
+def test_mixed_takes_backgrounds_of_the_right_class():
+    where = context("segmentation")
+    for index in range(6):
+        donors = {name: apply(name, where, [index])[0].tags["donor"] for name in ("mixed_same", "mixed_rand")}
+        kinds = {name: int(donor[-3:]) % 2 for name, donor in donors.items()}
+        assert kinds == {"mixed_same": index % 2, "mixed_rand": 1 - index % 2}
+        assert where.dataset.ids[index] not in donors.values()
+
+
+def test_donors_by_what_the_model_sees_follow_the_model_not_the_label():
+    where = Context(Shapes(tied=False), reader("background"))
+    for index in range(6):
+        sample = where.dataset[index]
+        for name, same in (("mixed_same", True), ("mixed_rand", False)):
+            (after,) = change(name, [sample], 1, where)
+            ground = where.dataset[where.dataset.ids.index(after.tags["donor"])].tags["ground"]
+            assert (ground == index % 2) is same
+
+
+def test_the_donors_object_is_painted_over():
+    where = context("segmentation")
+    for index in range(4):
+        sample = where.dataset[index]
+        painted = where.donors().background(index)
+        assert float(sample.image[1][where.foreground(sample)].min()) > 0.9
+        assert float(painted[1].max()) < 0.4
+
+
+def test_boxes_stand_for_masks_with_a_warning():
+    where = Context(Shapes(masks=False), Boxes())
+    assert where.warnings == ()
+    before, (after,) = where.dataset[0], apply("mixed_rand", where, [0])
+    x1, y1, x2, y2 = before.boxes[0].int().tolist()
+    assert torch.equal(before.image[:, y1:y2, x1:x2], after.image[:, y1:y2, x1:x2])
+    assert "boxes stand for objects" in where.warnings[-1]
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_patch_shuffle_moves_every_patch_within_the_outline(severity):
+    where = context("segmentation")
+    for index in (0, 1):
+        before, (after,) = where.dataset[index], apply("patch_shuffle", where, [index], severity)
+        objects = inside(where, before)
+        assert torch.equal(before.image[~objects], after.image[~objects])
+        assert float((before.image != after.image)[objects].float().mean()) > 0.9
+        # only pixels of the object are used, so no background colour enters
+        assert set(after.image[2][objects[0]].tolist()) <= set(before.image[2][objects[0]].tolist())
+
+
+def test_fog_thickens_and_night_darkens():
+    where = context("segmentation")
+    clean = where.dataset[0].image
+    nights = [float(apply("night", where, [0], severity)[0].image.mean()) for severity in range(1, 6)]
+    assert nights == sorted(nights, reverse=True) and nights[0] < float(clean.mean())
+    contrasts = [float(apply("fog", where, [0], severity)[0].image[1][where.foreground(where.dataset[0])].std()) for severity in (1, 4)]
+    assert contrasts[0] > contrasts[1]
+
+
+def test_select_knows_families_members_and_their_order():
+    assert [each.name for each in select(["adversarial", "background", "domain", "mixed_same", "texture"])] == [
+        "fog", "night", "patch_shuffle", "gap", "mixed_same", "pgd",
+    ]  # fmt: skip
+    assert [each.name for each in select(["background.mixed_rand"])] == ["mixed_rand"]
+    assert {each.family for each in select(None)} <= set(FAMILIES)
+    for name, hint in (("textur", "did you mean texture"), ("identity", "unknown"), ("fogg", "did you mean fog")):
+        with pytest.raises(XaiError, match=hint):
+            select([name])
+
+
+def test_wrong_parameters_and_severities_are_named():
+    where = context("segmentation")
+    for params, hint in (({"step": 3}, "did you mean steps"), ({"steps": "many"}, "pgd.steps"), ({"eps": 8.0}, "fraction")):
+        with pytest.raises(XaiError, match=hint):
+            change("pgd", [where.dataset[0]], 3, where, params=params)
+    for name, severity in (("fog", 6), ("mixed_same", 2), ("fog", -1)):
+        with pytest.raises(XaiError, match="severity"):
+            change(name, [where.dataset[0]], severity, where)
