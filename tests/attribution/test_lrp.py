@@ -1,4 +1,4 @@
-"""Rules by hand, the ledger, what is refused, and that nothing stays behind."""
+"""What must hold for every net, the ledger, what is refused, and that nothing stays behind."""
 
 from __future__ import annotations
 
@@ -117,56 +117,6 @@ def alone(net: nn.Module, x: Tensor, name: str = "lrp-epsilon", **settings: floa
 
 def equal(a: Tensor, b: Tensor, within: float = 1e-9) -> bool:
     return float((a - b).abs().max()) <= within * max(float(b.abs().max()), 1e-30)
-
-
-# -- by hand: inputs 2 and -1; units with z = 1, 4.5 and -3.5
-
-UNITS = {"small": ([3.0, 4.0], -1.0), "positive": ([1.0, -2.0], 0.5), "negative": ([-1.0, 1.0], -0.5)}
-BY_HAND = {
-    ("lrp-epsilon", "small"): (6, -4),
-    ("lrp-epsilon", "positive"): (2, 2),
-    ("lrp-epsilon", "negative"): (-2, -1),
-    ("lrp-zplus", "small"): (1, 0),
-    ("lrp-zplus", "positive"): (2, 2),
-    ("lrp-zplus", "negative"): (0, 0),  # no positive product, so everything is absorbed
-    ("lrp-gamma", "small"): (9 / 4, -1),  # gamma = 0.5: 6 + 3 and -4, bias -1
-    ("lrp-gamma", "positive"): (2, 2),  # 3 and 3, bias 0.75
-    ("lrp-gamma", "negative"): (-2, -1),  # -3 and -1.5, bias -0.75
-    ("lrp-alpha2beta1", "small"): (2, -4 / 5),
-    ("lrp-alpha2beta1", "positive"): (4, 4),
-    ("lrp-alpha2beta1", "negative"): (2, 1),
-    ("lrp-wsquare", "small"): (9 / 26, 16 / 26),
-    ("lrp-wsquare", "positive"): (4.5 / 5.25, 4.5 * 4 / 5.25),
-    ("lrp-wsquare", "negative"): (-3.5 / 2.25, -3.5 / 2.25),
-    ("lrp-flat", "small"): (1 / 2, 1 / 2),
-    ("lrp-flat", "positive"): (9 / 4, 9 / 4),
-    ("lrp-flat", "negative"): (-7 / 4, -7 / 4),
-    ("lrp-epsilon-gamma-box", "small"): (3 / 4, 1 / 4),  # low -2, high 3: 6 + 6 and -4 + 8
-    ("lrp-epsilon-gamma-box", "positive"): (3 / 2, 3),  # 2 + 2 and 2 + 6
-    ("lrp-epsilon-gamma-box", "negative"): (-7 / 4, -7 / 4),  # -2 + 3 and -1 + 2
-}
-
-
-@pytest.mark.parametrize(("name", "unit"), BY_HAND)
-@pytest.mark.parametrize("kind", ["linear", "conv", "transposed"])
-def test_rule_by_hand(name: str, unit: str, kind: str) -> None:
-    weights, bias = UNITS[unit]
-    net = {"linear": nn.Linear(2, 1), "conv": nn.Conv2d(2, 1, 1), "transposed": nn.ConvTranspose2d(2, 1, 1)}[kind].double()
-    net.weight.data = torch.tensor(weights, dtype=torch.float64).reshape(net.weight.shape)
-    net.bias.data[:] = bias
-    x = torch.tensor([2.0, -1.0], dtype=torch.float64).reshape((1, 2) if kind == "linear" else (1, 2, 1, 1))
-    result = alone(net, x, name, epsilon=1e-12, gamma=0.5, low=-2.0, high=3.0)
-    expected = torch.tensor(BY_HAND[name, unit], dtype=torch.float64).reshape(x.shape)
-    assert torch.allclose(result.values, expected, atol=1e-10)
-    assert gap(result) < 1e-12
-
-
-def test_biases_ignored_by_hand() -> None:
-    net = nn.Linear(2, 1).double()
-    net.weight.data[:], net.bias.data[:] = torch.tensor([3.0, 4.0]), -1.0
-    x = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
-    assert torch.allclose(alone(net, x, epsilon=1e-12, biases="ignore").values, torch.tensor([[3.0, -2.0]]).double())  # 6/2 and -4/2
-    assert alone(net, x, epsilon=1e-12, biases="ignore").ledger == (("weight", pytest.approx(0, abs=1e-9)),)
 
 
 # -- what must hold for every net

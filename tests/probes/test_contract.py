@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -52,7 +54,7 @@ def test_an_image_changes_within_its_range_and_keeps_its_boxes(name, task):
     for severity in range(1, 6) if PROBES[name].degrees else [1]:
         before, (after,) = where.dataset[1], apply(name, where, [1], severity)
         assert after.image.shape == before.image.shape and after.image.dtype == torch.float32
-        assert 0 <= float(after.image.min()) and float(after.image.max()) <= 1
+        assert float(after.image.min()) >= 0 and float(after.image.max()) <= 1
         assert not torch.equal(after.image, before.image)
         assert same_truth(before, after)
 
@@ -111,7 +113,7 @@ def test_the_donors_object_is_painted_over():
         sample = where.dataset[index]
         painted = where.donors().background(index)
         assert float(sample.image[1][where.foreground(sample)].min()) > 0.9
-        assert float(painted[1].max()) < 0.4
+        assert float(painted[1].max()) < 0.5
 
 
 def test_boxes_stand_for_masks_with_a_warning():
@@ -140,8 +142,15 @@ def test_fog_thickens_and_night_darkens():
     clean = where.dataset[0].image
     nights = [float(apply("night", where, [0], severity)[0].image.mean()) for severity in range(1, 6)]
     assert nights == sorted(nights, reverse=True) and nights[0] < float(clean.mean())
-    contrasts = [float(apply("fog", where, [0], severity)[0].image[1][where.foreground(where.dataset[0])].std()) for severity in (1, 4)]
-    assert contrasts[0] > contrasts[1]
+    # what fog leaves of a difference between two images
+    sample = where.dataset[0]
+    darker = sample.image.clone()
+    darker[:, :16] *= 0.5
+    left = []
+    for severity in (1, 3, 5):
+        one, two = change("fog", [sample, replace(sample, image=darker)], severity, where)
+        left.append(float((one.image - two.image)[:, :16].abs().mean()))
+    assert left == sorted(left, reverse=True) and left[2] < 0.7 * left[0]
 
 
 def test_select_knows_families_members_and_their_order():

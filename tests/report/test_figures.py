@@ -105,10 +105,9 @@ def words(drawing):
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
 
 
-@pytest.mark.parametrize("look", [{}, {"width_mm": 85}], ids=["180 mm", "85 mm"])
-@pytest.mark.parametrize("case", CASES)
-def test_no_text_covers_another_or_leaves_the_page(case, look):
-    drawing = figure(CASES[case](), dpi=100, **look)
+@pytest.mark.parametrize(("case", "width"), [*((case, None) for case in CASES), ("sheet", 85), ("long names", 85), ("boxes", 60)])
+def test_no_text_covers_another_or_leaves_the_page(case, width):
+    drawing = figure(CASES[case](), dpi=100, width_mm=width)
     placed = words(drawing)
     for text, box in placed:
         assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= drawing.bbox.x1 + 1 and box.y1 <= drawing.bbox.y1 + 1, f"{text!r} is cut off"
