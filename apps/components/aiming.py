@@ -94,7 +94,7 @@ def _detection_fields(prediction: Prediction, target: Target | None) -> None:
     first.selectbox(
         "Class of a drawn box", prediction.classes, key="drawn", bind="query-params", on_change=partial(_drawn_class_chosen, target)
     )
-    with second.popover("Draw with numbers", width="stretch"):
+    with second.popover("By numbers", width="stretch"):
         _number_fields(prediction, target)
 
 

@@ -98,11 +98,9 @@ def show_map(shot: Picture, prediction: Prediction, result: Attribution, limit: 
         alt=f"{result.method} map for {result.target}: {number(values.min())} to {number(values.max())}, strongest at x {x}, y {y}.",
     )  # fmt: skip
     total = number(float(values.sum(dtype=np.float64)))
-    note(f"{_reading(result)} {number(result.score)}", f"sum of the map {total}", f"{result.seconds:.2f} s", *result.notes)
-    note(
-        (METHODS[result.method].function.__doc__ or "").partition("\n")[0],
-        ", ".join(f"{name} {value}" for name, value in result.params.items()),
-    )
+    params = ", ".join(f"{name} {value}" for name, value in result.params.items())
+    note(f"{_reading(result)} {number(result.score)}", f"sum of the map {total}", f"{result.seconds:.2f} s", params, *result.notes)
+    note((METHODS[result.method].function.__doc__ or "").partition("\n")[0])
     if result.ledger:
         with st.popover("Ledger"):
             note("What each layer absorbed; with the sum of the map it makes up the score")

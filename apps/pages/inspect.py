@@ -70,14 +70,15 @@ def look(shot: sources.Picture, prediction: Prediction) -> Target | TargetError:
 
 def explain(loaded: cached.Loaded, shot: sources.Picture, prediction: Prediction, target: Target) -> None:
     st.markdown(f"**Why {plain(pointing.spoken(target, prediction))}?**")
+    first, second = st.columns([3, 2])
     known = cached.applicable(loaded)
-    methods = st.multiselect("Methods", known, [name for name in FAVOURITES if name in known][:2], key="method", bind="query-params")
-    first, second, third = st.columns([4, 3, 4])
+    methods = first.multiselect("Methods", known, [name for name in FAVOURITES if name in known][:2], key="method", bind="query-params")
+    text = second.text_input("Settings", key="set", bind="query-params", placeholder="METHOD.NAME=VALUE", help=_settings_help(methods))
+    first, second = st.columns([3, 2])
     blend = first.slider("Picture – overlay – map", 0, 100, 50, 5, key="blend", bind="query-params", help=BLEND_HELP)
     scale = second.segmented_control(
         "Colours end", ["each", "shared"], default="each", required=True, key="scale", bind="query-params", help=SCALE_HELP
     )
-    text = third.text_input("Settings", key="set", bind="query-params", placeholder="METHOD.NAME=VALUE", help=_settings_help(methods))
     try:
         settings = cached.settings(text)
     except XaiError as error:

@@ -44,7 +44,7 @@ def test_samples_are_well_formed() -> None:
         sample = scenes[index]
         assert sample.id == scenes.ids[index]
         assert sample.image.shape == (3, 96, 96) and sample.image.dtype == torch.float32
-        assert 0 <= sample.image.min() and sample.image.max() <= 1
+        assert sample.image.min() >= 0 and sample.image.max() <= 1
         assert sample.semantic is not None and sample.boxes is not None and sample.labels is not None and sample.masks is not None
         assert sample.semantic.dtype == torch.int64 and sample.labels.dtype == torch.int64 and sample.boxes.dtype == torch.float32
         assert sample.label in sample.labels.tolist()

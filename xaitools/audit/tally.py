@@ -71,9 +71,9 @@ class Tally:
         """Means of the numbers that the probe measured itself."""
         values: dict[str, list[float]] = {}
         for row in self.good(condition).values():
-            for name in row.statistics.keys() - row.metric.keys():
+            for name in (name for name in row.statistics if name.startswith(MEASURED)):
                 values.setdefault(name.removeprefix(MEASURED), []).append(float(row.statistics[name][0]))
-        return {name: float(np.mean(each)) for name, each in sorted(values.items())}
+        return {name: float(np.mean(each)) for name, each in values.items()}
 
 
 def make_report(tally: Tally, context: Context) -> Facts:

@@ -93,18 +93,20 @@ def _scale(scale: str | float | None, layout: str) -> str | float:
         return scale
     try:
         limit = float(scale)
-    except ValueError:
+    except (TypeError, ValueError):
         limit = math.nan
     if not (math.isfinite(limit) and limit > 0):
         raise XaiError(f"scale {scale!r}; expected each, shared, or the value above zero where the colours end")
     return limit
 
 
-def _limit(attribution: Attribution, column: Column, scale: str | float) -> float:
-    if isinstance(scale, float):
-        return scale
-    fellows = [attribution] if scale == "each" else [each for each in column if isinstance(each, Attribution)]
-    return max(limit_of(each.values) for each in fellows)
+def _limits(column: Column, scale: str | float) -> list[float]:
+    """Where the colours of each map in a method's column end; 0 where there is no map."""
+    own = [limit_of(each.values) if isinstance(each, Attribution) else 0.0 for each in column]
+    if scale == "each":
+        return own
+    common = max(own, default=0.0) if scale == "shared" else float(scale)
+    return [common] * len(own)
 
 
 # --- one image: targets in rows ---
@@ -175,6 +177,7 @@ def _single(explanation: Explanation, look: _Look) -> Drawing:
              for target in targets]  # fmt: skip
     left = title + grid.image[1] + 1.0
     rows = [head + max(sum(each), left + key.height(grid.lead) * (row == 0), left * bool(grid.lead)) for row, each in enumerate(slots)]
+    limits = {method: _limits([explanation.pair(target, method) for target in targets], look.scale) for method in methods}
     more = len(explanation.targets) - len(targets)
     page = Page(look.width, 2 * MARGIN + sum(rows) + (len(rows) - 1) * ROW_GAP + TEXT * bool(more), look.dpi, look.font)
     top = MARGIN
@@ -189,9 +192,9 @@ def _single(explanation: Explanation, look: _Look) -> Drawing:
                 key.draw(page, MARGIN, y + left, grid.lead)
         for band, height in zip(bands, slots[row], strict=True):
             for place, method in enumerate(band):
-                pair, column = explanation.pair(target, method), [explanation.pair(each, method) for each in targets]
+                pair = explanation.pair(target, method)
                 if pair is not None:
-                    _slot(page, grid, grid.x(place), y, explanation, pair, column, look)
+                    _slot(page, grid, (grid.x(place), y), explanation, pair, limits[method][row], look)
             y += height
         top += rows[row] + ROW_GAP
     if more:
@@ -205,9 +208,10 @@ def _under(pairs: Column, width: float, look: _Look) -> float:
 
 
 def _slot(
-    page: Page, grid: _Grid, x: float, y: float, explanation: Explanation, pair: Attribution | Refusal, column: Column, look: _Look
+    page: Page, grid: _Grid, at: tuple[float, float], explanation: Explanation, pair: Attribution | Refusal, limit: float, look: _Look
 ) -> None:
     """Title, map, overlay, colour bar and notes of one target and method."""
+    x, y = at
     middle = x + grid.slot / 2
     if look.titles:
         page.text(middle, y, page.fit(pair.method, grid.slot, SIZE), SIZE, ha="center")
@@ -218,7 +222,6 @@ def _slot(
     if isinstance(pair, Refusal):
         _refused(page, x0, y, (block, grid.maps), pair)
         return
-    limit = _limit(pair, column, look.scale)
     _map(page, x0, y, grid.panel, pair, limit)
     if explanation.image is not None:
         across, down = (width + GAP, 0.0) if grid.beside else (0.0, height + GAP / 2)
@@ -309,6 +312,7 @@ def _sheet(explanations: Sequence[Explanation], look: _Look) -> Drawing:
     page = Page(look.width, 2 * MARGIN + title + sum(heights) + max(UNDER, key.height(cell)) + TEXT * (more > 0), look.dpi, look.font)
     places = {method: MARGIN + (index + 1) * (cell + GAP) for index, method in enumerate(methods)}
     columns: dict[str, Column] = {method: [each.pair(target, method) for each, target in rows] for method in methods}
+    limits = {method: _limits(column, look.scale) for method, column in columns.items()}
     if look.titles:
         for method, x in places.items():
             page.text(x + cell / 2, MARGIN, page.fit(method, cell, SIZE), SIZE, ha="center")
@@ -325,7 +329,7 @@ def _sheet(explanations: Sequence[Explanation], look: _Look) -> Drawing:
             if isinstance(pair, Refusal):
                 _refused(page, x + inset, top, panel, pair)
             elif pair is not None:
-                limit = _limit(pair, columns[method], look.scale)
+                limit = limits[method][index]
                 _map(page, x + inset, top, panel, pair, limit)
                 if foot:
                     page.text(x + cell / 2, top + panel[1] + 0.3, [f"±{number(limit)}" if limit else ZERO], ha="center")
@@ -333,7 +337,7 @@ def _sheet(explanations: Sequence[Explanation], look: _Look) -> Drawing:
     for method, x in places.items():
         made = [each for each in columns[method] if isinstance(each, Attribution)]
         if made:
-            _bar(page, x, y - GAP, cell, None if foot else _limit(made[0], made, look.scale), made, look)
+            _bar(page, x, y - GAP, cell, None if foot else max(limits[method]), made, look)
     key.draw(page, MARGIN, y - GAP + 1.0, cell)
     if more > 0:
         page.text(MARGIN, page.height - MARGIN - TEXT, [f"{more} more rows are not drawn"])
@@ -366,7 +370,8 @@ def _refused(page: Page, x: float, y: float, panel: tuple[float, float], refusal
 def _bar(page: Page, x: float, y: float, width: float, limit: float | None, maps: Sequence[Attribution], look: _Look) -> None:
     """A horizontal colour bar below the height ``y``; without a limit it reads "limit", which then stands below each map."""
     if limit == 0:
-        page.text(x + width / 2, y + 1.2, [ZERO], ha="center")
+        defined = any(bool(each.values.isfinite().any()) for each in maps)
+        page.text(x + width / 2, y + 1.2, [ZERO if defined else "undefined everywhere"], ha="center")
         return
     low, zero, high = _ticks(limit, width, look.font)
     inset = max(extent(low, SMALL, look.font) / 2, (width - WIDEST_BAR) / 2)

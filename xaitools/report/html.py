@@ -149,7 +149,7 @@ def _controls(report: Facts) -> str:
 
 
 def _probe(name: str, row: Facts, metric: str, picture: str | None) -> str:
-    measured = [f"{key.replace('_', ' ')}: {number:.4g}" for key, number in row.get("measured", {}).items()]
+    measured = [f"mean {key.replace('_', ' ')}: {number:.4g}" for key, number in row.get("measured", {}).items()]
     cells = [[str(each["severity"]), value(each["value"]), points(each["drop"]), points_interval(each["ci"])] for each in row["severities"]]
     severities = table(["severity", e(metric), "drop, points", ""], cells, right={1, 2, 3}) if len(cells) > 1 else ""
     classes = sorted(((drop, each) for each, drop in row["per_class"].items() if drop is not None), key=lambda pair: (-pair[0], pair[1]))

@@ -19,6 +19,7 @@ from .page import FONT, INCH, LINE, POINT, TINY, extent, fit
 
 _FINE = 500  # pixels of a picture's width for each pixel of a contour
 _WIDEST = 22.0  # millimetres of a class name on a box
+_ROOMY = 35.0  # millimetres; narrower panels have only numbers on their boxes
 _HALO = "white"
 _CHOSEN = "black"  # no class has it, and with a white halo it shows on anything
 
@@ -156,21 +157,30 @@ def _draw_boxes(ax: Axes, prediction: Prediction, colours: dict[int, str], chose
     if prediction.boxes is None:
         return
     boxes, labels, scores = prediction.boxes.tolist(), prediction.labels.tolist(), prediction.scores.tolist()
-    order = sorted(range(len(boxes)), key=lambda index: index != chosen)
     placed: list[tuple[float, float, float, float]] = []
-    for index in order:
+    for index in sorted(range(len(boxes)), key=lambda index: index != chosen):
         if index != chosen:
             _outline(ax, boxes[index], color=colours[labels[index]], linewidth=0.8)
         [name] = fit(prediction.classes[labels[index]], _WIDEST, TINY, font=_font(ax)) or [""]
-        full = f"{index} {name} {scores[index]:.2f}"
+        texts = [f"{index} {name} {scores[index]:.2f}"] if index == chosen or _width(ax) >= _ROOMY else []
         colour = _CHOSEN if index == chosen else colours[labels[index]]
-        any(_label(ax, text, boxes[index], colour, placed) for text in (full, str(index)))
+        any(_label(ax, text, boxes[index], colour, placed) for text in (*texts, str(index)))
+        if index == chosen and _share_of(boxes[index], prediction.image_size) < 0.25:
+            placed.append(tuple(boxes[index]))  # no other label covers what is explained
+
+
+def _width(ax: Axes) -> float:
+    return ax.bbox.width / ax.figure.dpi * INCH
+
+
+def _share_of(box: Sequence[float], size: tuple[int, int]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1])
 
 
 def _label(ax: Axes, text: str, box: Sequence[float], colour: str, placed: list[tuple[float, float, float, float]]) -> bool:
     """Writes ``text`` at a corner of ``box`` where it lies inside the image and covers no other; False where it cannot."""
-    width_mm, height_mm = (float(side) / ax.figure.dpi * INCH for side in (ax.bbox.width, ax.bbox.height))
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
+    width_mm, height_mm = _width(ax), _width(ax) * ax.bbox.height / ax.bbox.width
     width = (extent(text, TINY, _font(ax)) + 0.6) * right / width_mm
     height = LINE * TINY * POINT * bottom / height_mm
     x1, y1, x2, y2 = box

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..types import Prediction
+from .colours import class_colours
 from .page import FONT, SMALL, TINY, Drawing, Page, style
 from .prediction import draw_prediction, legend
 
@@ -78,7 +81,19 @@ def _row(page: Page, each: Any, y: float, column: float, height: float) -> None:
     for index, (image, prediction) in enumerate(panels):
         width = min(column, height * image.shape[-1] / image.shape[-2])
         ax = page.axes(MARGIN + LEFT + index * (column + GAP), y, width, height)
-        draw_prediction(ax, image, _shown(prediction))
+        shown = _shown(prediction)
+        if shown is None or shown.boxes is None:
+            draw_prediction(ax, image, shown)
+        else:
+            _draw_boxes(ax, image, shown)
+
+
+def _draw_boxes(ax: Axes, image: Tensor, prediction: Prediction) -> None:
+    """Boxes in the colours of their classes, without words: panels are small, and the key names the colours."""
+    draw_prediction(ax, image, None)
+    colours = class_colours(prediction.labels.tolist())
+    for (x1, y1, x2, y2), label in zip(prediction.boxes.tolist(), prediction.labels.tolist(), strict=True):  # type: ignore[union-attr]
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colours[label], linewidth=1.0))
 
 
 def _shown(prediction: Prediction | None) -> Prediction | None:
