@@ -194,9 +194,9 @@ def _given(target: Target, prediction: Prediction) -> tuple[float, ...]:
 def _truth_region(target: Target, sample: Sample | None, truth_classes: Sequence[str]) -> torch.Tensor:
     if sample is None or sample.semantic is None:
         raise TargetError(f"target {target}: needs an annotated image; give a dataset, or region:{target.name} for the predicted pixels")
-    if target.name not in truth_classes:
+    if target.name is None or target.name not in truth_classes:
         raise TargetError(f"target {target}: {unknown('annotated class', target.name or '', truth_classes)}")
-    return sample.semantic == list(truth_classes).index(target.name)
+    return sample.semantic.eq(list(truth_classes).index(target.name))
 
 
 def _summary(prediction: Prediction) -> str:

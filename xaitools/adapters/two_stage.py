@@ -28,6 +28,7 @@ class TwoStageModel(Adapter):
     """``classes`` are the object classes; the network's output 0 is background, output i + 1 is class i."""
 
     task = "detection"
+    module: Any  # torchvision's parts are typed as plain modules
 
     def __init__(self, module: nn.Module, classes: Sequence[str], *, score_threshold: float = 0.05, **options: Any) -> None:
         if not isinstance(module, FasterRCNN):

@@ -64,8 +64,8 @@ def from_table(table: pa.Table) -> list[Row]:
     for index in range(table.num_rows):
         cells = {name: columns[name][index] for name in names}
         statistics = {name: np.asarray(cell.values, dtype=kinds[name]) for name, cell in cells.items() if cell.is_valid}
-        facts = (columns[name][index].as_py() for name in ("item", "condition", "severity", "reason"))
-        rows.append(Row(*facts, statistics))
+        item, condition, severity, reason = (columns[name][index].as_py() for name in ("item", "condition", "severity", "reason"))
+        rows.append(Row(item, condition, severity, reason, statistics))
     return rows
 
 

@@ -273,4 +273,3 @@ def _skipped(tally: Tally) -> list[Facts]:
                 where = {} if condition == CLEAN else {"condition": condition.name}
                 listed.append({"id": item, "reason": row.reason, **where})
     return listed
-

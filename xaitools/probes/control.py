@@ -27,5 +27,5 @@ def reencode(sample: Sample, severity: int, generator: np.random.Generator, cont
     pixels = (sample.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], options)
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1].astype(np.float32) / 255
     return replace(sample, image=torch.from_numpy(np.ascontiguousarray(decoded)).permute(2, 0, 1).contiguous())

@@ -52,7 +52,7 @@ def write_report(results: Mapping[str, ProbeResult], out: str | Path) -> list[Pa
     from .comparison import save_comparison
 
     if len(results) == 1:
-        return save_probe(*results.values(), out)
+        return save_probe(next(iter(results.values())), out)
     written = [path for name, result in results.items() for path in save_probe(result, Path(out).expanduser() / name)]
     return written + save_comparison(results, out)
 

@@ -125,5 +125,3 @@ def _key(page: Page, classes: Mapping[str, str], y: float) -> None:
         ax.spines[:].set_visible(False)
         page.text(x + 3, y - 0.2, page.fit(name, step - 4, TINY), TINY)
         x += step
-
-

@@ -39,7 +39,7 @@ def train(
         torch.manual_seed(1000 * int(settings.get("seed", 0)) + epoch)  # torchvision's samplers draw from the global generator
         order = torch.randperm(len(pairs), generator=generator).tolist()
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield [_augment(*pairs[index], settings, generator) for index in order[start : start + batch_size]]
+            yield [_augment(pairs[index][0], pairs[index][1], settings, generator) for index in order[start : start + batch_size]]
 
     def loss(batch: list[Pair]) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
