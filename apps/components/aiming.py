@@ -40,8 +40,6 @@ def point_at(prediction: Prediction, pick: Mapping[str, Any]) -> None:
     if target is None:
         st.toast("No box here. Click one, or draw a box around what the model missed.")
         return
-    if prediction.semantic is not None and "target" in pick:
-        state.click = "segment"
     if prediction.semantic is not None and "x" in pick:
         state.x, state.y = int(pick["x"]), int(pick["y"])
     aim(target)

@@ -72,7 +72,8 @@ def explain(loaded: cached.Loaded, shot: sources.Picture, prediction: Prediction
     st.markdown(f"**Why {plain(pointing.spoken(target, prediction))}?**")
     first, second = st.columns([3, 2])
     known = cached.applicable(loaded)
-    methods = first.multiselect("Methods", known, [name for name in FAVOURITES if name in known][:2], key="method", bind="query-params")
+    start = [name for name in FAVOURITES if name in known][:2]
+    methods = first.multiselect("Methods", known, start, key="method", bind="query-params", select_all=False)
     text = second.text_input("Settings", key="set", bind="query-params", placeholder="METHOD.NAME=VALUE", help=_settings_help(methods))
     first, second = st.columns([3, 2])
     blend = first.slider("Picture – overlay – map", 0, 100, 50, 5, key="blend", bind="query-params", help=BLEND_HELP)

@@ -23,7 +23,7 @@ from xaitools.locations import part
 SHIPPED = ("unet-scenes", "faster-rcnn-scenes")
 TINY = ("tiny-segmenter", "tiny-detector")
 # offline and bounded: a browser that looks for updates waits for hosts that do not answer
-PATIENCE = 60_000  # milliseconds; a machine that trains beside the tests is slow
+PATIENCE = 120_000  # milliseconds; a machine that trains beside the tests is slow
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
@@ -63,6 +63,8 @@ def address(models: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
     finally:
         os.killpg(server.pid, signal.SIGTERM)  # the command line and the server that it started
         server.wait(20)
+    words = log.read_text()
+    assert "Traceback" not in words and "Stack (" not in words, words
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -94,15 +94,13 @@ def test_from_a_click_on_a_pixel_to_a_view_that_can_be_shared(page: Page, addres
 
     page.locator(".st-key-picture .chip").first.click()
     expect(target(page)).to_have_value(re.compile("^region:"))
-    choose_method = page.get_by_label("Methods", exact=False).last
-    choose_method.click()
-    page.get_by_role("option", name="occlusion", exact=True).click()
+    page.get_by_label("Methods", exact=True).press_sequentially("occlusion")
+    page.keyboard.press("Enter")
     page.keyboard.press("Escape")
     expect(picture(page, "map-occlusion")).to_be_visible()
 
     # a click on a map is a click on the picture
     frame = picture(page, "map-occlusion").bounding_box()
-    page.get_by_text("pixel", exact=True).click()
     page.mouse.click(frame["x"] + frame["width"] * 10.5 / 96, frame["y"] + frame["height"] * 20.5 / 96)
     expect(target(page)).to_have_value("pixel:10,20")
     expect(picture(page, "map-occlusion").locator(".base")).to_have_attribute("alt", re.compile("pixel:10,20"))

@@ -70,7 +70,7 @@ def random_direction(
 ) -> Sample:
     """Every channel of every pixel up or down by the same radius, at random: the control of an attack."""
     signs = torch.from_numpy(generator.integers(0, 2, sample.image.shape)).to(sample.image) * 2 - 1
-    return replace(sample, image=(sample.image + _radius(eps, severity) * signs).clamp(0, 1))
+    return replace(sample, image=sample.image + _radius(eps, severity) * signs)
 
 
 def _radius(eps: float | None, severity: int) -> float:

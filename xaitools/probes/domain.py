@@ -30,7 +30,7 @@ def fog(sample: Sample, severity: int, generator: np.random.Generator, context: 
     cloud = torch.from_numpy(plasma(max(height, width), decay, generator)[:height, :width]).float()
     brightest = sample.image.max()
     image = (sample.image + thickness * cloud) * brightest / (brightest + thickness)
-    return replace(sample, image=image.clamp(0, 1))
+    return replace(sample, image=image)
 
 
 @probe("night", family="domain", default=True)

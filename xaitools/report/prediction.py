@@ -113,7 +113,7 @@ def _box_index(target: Target | None, prediction: Prediction) -> int | None:
     return target.index if target.kind in ("box", "mask") and target.index < len(prediction.boxes) else None
 
 
-def draw_target(ax: Axes, prediction: Prediction, target: Target | str, linewidth: float = 1.0) -> None:
+def draw_target(ax: Axes, prediction: Prediction, target: Target | str, linewidth: float = 0.8) -> None:
     """The explained place in black with a white halo: a box, one edge of it, the rim of a region, a cross on a pixel."""
     target = _parsed(target, prediction)
     index = _box_index(target, prediction)

@@ -15,7 +15,6 @@ from torch import Tensor
 from .. import __version__
 from ..errors import DataError, PlanError, XaiError
 from ..files import DRAFT, plain, read_json, write_bytes, write_json
-from ..files import write_text as write_text
 from ..types import TASKS, Attribution, Explanation, Prediction, Refusal
 
 FORMATS = ("png", "pdf", "svg")
