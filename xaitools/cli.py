@@ -146,7 +146,7 @@ def _model_row(card: dict[str, Any]) -> dict[str, Any]:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the figure, the maps and explanation.json.")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @click.option("--layout", type=click.Choice(["single", "sheet"]), default="single", show_default=True)
-@click.option("--scale", default="each", show_default=True, help="Colour limits: shared, each, or a number.")
+@click.option("--scale", help="Colour limits: shared (the default of a sheet), each (of single figures), or a number.")
 @click.option("--width-mm", type=float, default=180.0, show_default=True)
 @click.option("--dpi", type=click.IntRange(30, 1200), default=200, show_default=True)
 @click.option("--font", default="DejaVu Sans", show_default=True)
@@ -157,7 +157,7 @@ def _model_row(card: dict[str, Any]) -> dict[str, Any]:
 @with_session
 def explain(
     session: Session, inputs: tuple[str, ...], model_name: str, targets: tuple[str, ...], methods: tuple[str, ...], out: Path | None,
-    formats: str, layout: str, scale: str, width_mm: float, dpi: int, font: str, no_titles: bool, limit: int,
+    formats: str, layout: str, scale: str | None, width_mm: float, dpi: int, font: str, no_titles: bool, limit: int,
     settings: tuple[str, ...], seed: int, device: str,
 ) -> None:  # fmt: skip
     """Why did the model decide so?  Predictions, relevance maps and a figure.
