@@ -90,7 +90,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     across.style.top = percent(spot[1], height);
     down.style.left = percent(spot[0], width);
     const { x, y } = pixel(spot);
-    place.textContent = `x ${x}  y ${y}` + (near ? `  ${near.name}` : "");
+    place.textContent = `x ${x}, y ${y}` + (near ? ` · ${near.name}` : "");
   };
   const corners = () => [Math.min(start[0], here[0]), Math.min(start[1], here[1]), Math.max(start[0], here[0]), Math.max(start[1], here[1])];
   const far = () => {

@@ -32,12 +32,12 @@ def open_inspect(page: Page, address: str, **query: str) -> None:
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_label(label, exact=True).click()
+    page.get_by_label(label, exact=True).press("ArrowDown")  # a click that scrolls closes the list again
     page.get_by_role("option", name=re.compile(option)).click()
 
 
 def test_from_a_click_on_a_box_to_a_figure(page: Page, address: str, models: tuple[str, str], tmp_path: Path) -> None:
-    open_inspect(page, address, method="saliency", least="0.1")
+    open_inspect(page, address, model=models[0], method="saliency", least="0.1", item="2")
     choose(page, "Model", f"^{models[1]} ")
     boxes = picture(page).locator(".box")
     expect(boxes.nth(1)).to_be_visible()
@@ -46,7 +46,7 @@ def test_from_a_click_on_a_box_to_a_figure(page: Page, address: str, models: tup
     # the middle of the second box, which may lie in a smaller one
     place = boxes.nth(1).bounding_box()
     page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
-    named = re.match(r"x \d+  y \d+  (\d+) ", picture(page).locator("xpath=..").locator(".place").inner_text())
+    named = re.match(r"x \d+, y \d+ · (\d+) ", picture(page).locator("xpath=..").locator(".place").inner_text())
     page.mouse.down()
     page.mouse.up()
     expect(target(page)).to_have_value(f"box:{named[1]}")
@@ -76,7 +76,7 @@ def test_from_a_click_on_a_box_to_a_figure(page: Page, address: str, models: tup
 
 
 def test_from_a_click_on_a_pixel_to_a_view_that_can_be_shared(page: Page, address: str, models: tuple[str, str]) -> None:
-    open_inspect(page, address, model=models[0], method="saliency", item="2")
+    open_inspect(page, address, model=models[0], method="saliency", item="2", set="occlusion.window=32")
     frame = picture(page).bounding_box()
     page.mouse.click(frame["x"] + frame["width"] * 30.5 / 96, frame["y"] + frame["height"] * 40.5 / 96)
     expect(target(page)).to_have_value("pixel:30,40")

@@ -96,7 +96,8 @@ def make_report(tally: Tally, context: Context) -> Facts:
     warnings += _resolution_warnings(probes)
     skipped = _skipped(tally)
     if skipped:
-        warnings.append(f"{len(skipped)} items were left out, of one or more conditions; they are listed under skipped")
+        left_out = len({each["id"] for each in skipped})
+        warnings.append(f"images left out of the run or of some condition: {left_out}; they are listed under skipped")
     return {
         "model": plan.facts["model"]["name"],
         "dataset": plan.facts["dataset"]["name"],

@@ -37,7 +37,7 @@ def fill(image: Tensor, hole: Tensor) -> Tensor:
     colour is drawn to that of the rim.  Where nothing is free, the hole is diffused over (Telea 2004).
     """
     height, width = hole.shape
-    radius = max(2, round(min(height, width) / 50))
+    radius = max(2, round(min(height, width) / 25))  # wide, for an object leaves a shadow and a blurred rim around it
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     wide = cv2.dilate(hole.numpy().astype(np.uint8), ellipse)
     if wide.all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -76,8 +77,8 @@ def value(number: float | None) -> str:
 def points(drop: float | None) -> str:
     """A fraction in hundredths.
 
-    >>> points(0.1234), points(0.0), points(None)
-    ('12.3', '0', 'undefined')
+    >>> points(0.1234), points(0.0), points(-0.0001), points(None)
+    ('12.3', '0', '0.0', 'undefined')
     """
     if drop is None:
         return "undefined"
@@ -101,7 +102,7 @@ def p_value(p: float | None) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", "\N{MINUS SIGN}")
+    return re.sub(r"-(?!0\.0\b)", "\N{MINUS SIGN}", text).replace("-", "")
 
 
 # ---- plots -----------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def _classes(examples: Sequence[Any]) -> dict[str, str]:
 
 def _key(page: Page, classes: Mapping[str, str], y: float) -> None:
     """The colours of the classes, in one line as far as it reaches."""
-    x, step = MARGIN + LEFT, (WIDTH - 2 * MARGIN - LEFT) / max(6, min(9, len(classes)))
+    x, step = MARGIN + LEFT, (WIDTH - 2 * MARGIN - LEFT) / max(6, min(11, len(classes)))
     for name, colour in list(classes.items())[: int((WIDTH - x) / step)]:
         ax = page.axes(x, y, 2.2, 2.2)
         ax.set_facecolor(colour)
