@@ -16,7 +16,8 @@ def serve(port: int) -> int:
         raise XaiError("the dashboard needs streamlit, which is not installed; pip install 'xaitools[dashboard]'")
     settings = {
         "server.address": "localhost", "server.port": str(port), "server.headless": "true", "server.maxUploadSize": "64",
-        "server.fileWatcherType": "none", "browser.gatherUsageStats": "false", "client.showErrorDetails": "none", "client.toolbarMode": "minimal",
+        "server.fileWatcherType": "none", "browser.gatherUsageStats": "false", "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
     }  # fmt: skip
     command = [sys.executable, "-m", "streamlit", "run", str(part("apps") / "dashboard.py")]
     return subprocess.run([*command, *(f"--{key}={value}" for key, value in settings.items())], check=False).returncode
