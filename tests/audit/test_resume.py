@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.toys import Shapes, reader
+from tests.probes.toys import Boxes, Shapes, reader
 from xaitools.audit import make_plan, probe, probe_models
 from xaitools.errors import PlanError
 from xaitools.report.html import save_probe
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import sys, time
 from tests.audit.test_resume import run
-run(sys.argv[1], progress=lambda done, total: time.sleep(0.3))
+run(sys.argv[1], progress=lambda done, total: time.sleep(0.1))
 """
 
 
@@ -59,6 +59,22 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_bytes(whole, tmp_path):
     assert same_reports(out, whole)
     assert left.items() <= {path.name: path.stat().st_mtime_ns for path in out.glob("records/*.parquet")}.items()
     assert not list(out.rglob("*.draft"))
+
+
+def test_a_finished_run_resumed_says_the_same_again(tmp_path):
+    data = Shapes(8, masks=False, broken=(3,))
+    first = probe(Boxes(), data, ["background", "texture"], out=tmp_path).report
+    assert any("boxes stand for objects" in each for each in first["warnings"])
+    assert probe(Boxes(), data, ["background", "texture"], out=tmp_path, resume=True).report == first
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    def full(self, *_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(PlanError, match="cannot be written .No space left on device."):
+        run(tmp_path / "run")
 
 
 def test_nothing_in_the_report_depends_on_folder_time_or_being_in_memory(whole, tmp_path):

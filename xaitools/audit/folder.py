@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PlanError
-from ..files import DRAFT
+from ..files import DRAFT, write_json
 from .plan import Plan
 
 RUN, RECORDS = "run.json", "records"
@@ -43,6 +43,13 @@ def claim_parent(out: Path, folders: Collection[str]) -> None:
     held = {path.name for path in out.iterdir() if not path.name.endswith(DRAFT)} if folders and out.is_dir() else set()
     if strange := sorted(held - {*folders, *COMPARISON}):
         raise PlanError(f"--out {out}: holds {strange[0]!r}, which is not of this run; nothing is overwritten, give an empty folder")
+
+
+def write_run(out: Path, run: Mapping[str, Any]) -> None:
+    try:
+        write_json(out / RUN, run)
+    except OSError as error:
+        raise PlanError(f"--out {out}: cannot be written ({error.strerror}); make room, or give another folder") from None
 
 
 def _same(out: Path, plan: Plan, resume: bool) -> None:

@@ -74,7 +74,7 @@ class Plan:
     params      of each probe and of each condition's probe, by name
     conditions  what is run, CLEAN first
     members     indices of the items of each condition's probe
-    warnings    what was asked for and cannot run, and why
+    warnings    what was asked for and cannot run and why, or can run only in part
     """
 
     facts: Mapping[str, Any]
@@ -143,8 +143,10 @@ def make_plan(
         "code": code_version(),
         "versions": versions(),
     }
-    warnings = tuple(f"{name} was left out: {why}" for name, why in lacking.items())
-    return Plan(facts, chosen, steps, values, conditions, members, seed, batch_size, warnings), context
+    warnings = [f"{name} was left out: {why}" for name, why in lacking.items()]
+    if any("objects" in entry.needs for entry in chosen) and (words := context.stand_ins()):
+        warnings.append(words)
+    return Plan(facts, chosen, steps, values, conditions, members, seed, batch_size, tuple(warnings)), context
 
 
 def controls(chosen: Sequence[Probe]) -> tuple[str, ...]:

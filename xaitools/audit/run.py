@@ -13,11 +13,10 @@ from typing import Any
 from ..adapters import Model
 from ..data import Dataset
 from ..errors import PlanError
-from ..files import write_json
 from ..probes import Context
 from ..types import ProbeResult
 from .examples import make_examples
-from .folder import claim, claim_parent, folder_name
+from .folder import claim, claim_parent, folder_name, write_run
 from .plan import CLEAN, Plan, make_plan
 from .records import Folder, Memory, Row, joined
 from .tally import Tally, make_report
@@ -145,7 +144,7 @@ def _start(plan: Plan, out: Path | None) -> dict[str, Any]:
         "host": {"name": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
     }
     if out is not None:
-        write_json(out / "run.json", run)
+        write_run(out, run)
     return run | {"clock": time.monotonic()}
 
 
@@ -154,7 +153,7 @@ def _end(run: dict[str, Any], out: Path | None) -> dict[str, Any]:
     run = {name: value for name, value in run.items() if name != "clock"}
     run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3)}
     if out is not None:
-        write_json(out / "run.json", run)
+        write_run(out, run)
     return run
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..adapters import Model
-from ..data import Dataset, load_dataset
+from ..data import Dataset, load_dataset, readable
 from ..data.relabel import Relabel
 from ..errors import DataError, XaiError
 from ..types import Sample
@@ -36,13 +36,18 @@ class Context:
         self.relabel = None if model is None else Relabel(dataset, model.task, model.classes)
         self._things = [index for index, name in enumerate(dataset.semantic_classes) if name in dataset.things]
         self._donors: dict[str, Donors] = {}
-        self._rectangles = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to say to whoever reads results made with this context."""
-        words = "the data has no masks: boxes stand for objects, so what is inside a box counts as object"
-        return (*(self.relabel.warnings if self.relabel else ()), *((words,) if self._rectangles else ()))
+        """What of the classes is not judged."""
+        return tuple(self.relabel.warnings) if self.relabel else ()
+
+    def stand_ins(self) -> str | None:
+        """What to say where objects are known by their boxes alone, judged by the first item that can be read."""
+        first = next((item for _, item in readable(self.dataset) if isinstance(item, Sample)), None)
+        if first is None or first.masks is not None or (first.semantic is not None and self._things):
+            return None
+        return "the data has no masks: boxes stand for objects, so what is inside a box counts as object"
 
     def truth(self, sample: Sample) -> Sample:
         """``sample`` in the model's indices."""
@@ -70,7 +75,6 @@ class Context:
         if sample.semantic is not None and self._things:
             return _pieces(sample.semantic, self._things)
         if sample.boxes is not None:
-            self._rectangles = True
             return _rectangles(sample.boxes, sample.image.shape[-2:])
         raise DataError("neither masks nor boxes nor a map with object classes")
 
