@@ -128,7 +128,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const step = event.shiftKey ? 10 : 1;
     const move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
     if (move) {
-      const [x, y] = here ?? [width / 2, height / 2];
+      const [x, y] = here ?? data.point ?? [width / 2, height / 2];
       aim([within(Math.floor(x) + 0.5 + move[0], width - 0.5), within(Math.floor(y) + 0.5 + move[1], height - 0.5)]);
     } else if (event.key === "Enter" || event.key === " ") {
       if (here) pick(pixel(here));
