@@ -1,0 +1,59 @@
+"""``xaitools probe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..arguments import at_commas, in_words, loaded_model, parsed_settings, parsed_severities
+from ..session import Session, common, running, with_session
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--model", "model_names", multiple=True, required=True, help="May be repeated to compare models.")
+@click.option("--probes", multiple=True, help="Families or members, with commas (default: all families).")
+@click.option("--severities", default="3", show_default=True, help="1 to 5, with commas.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report; may not hold another run.")
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the same plan in --out.")
+@running
+@common
+@with_session
+def command(
+    session: Session, dataset: str, model_names: tuple[str, ...], probes: tuple[str, ...], severities: str, out: Path, engine: str,
+    resume: bool, limit: int | None, batch_size: int, workers: int, settings: tuple[str, ...], seed: int, device: str,
+) -> None:  # fmt: skip
+    """How much accuracy is lost when a cue is changed: drops with paired intervals, and a report."""
+    from ...audit.run import probe_models
+    from ...data import load_dataset
+    from ...probes import PROBES
+    from ...report.html import write_report
+
+    data = load_dataset(dataset)
+    params = parsed_settings(settings, {*PROBES, "model"})
+    loaded = [loaded_model(name, device, params.get("model", {}), workers) for name in model_names]
+    levels = parsed_severities(severities)
+    with session.progress("probe") as progress:
+        results = probe_models(
+            loaded, data, at_commas(probes) or None, severities=levels, out=out, resume=resume, limit=limit, batch_size=batch_size,
+            seed=seed, params={key: value for key, value in params.items() if key != "model"}, progress=progress,
+        )  # fmt: skip
+    for file in write_report(results, out):
+        session.say(f"wrote {file}")
+    reports = {name: result.report for name, result in results.items()}
+    for name, report in reports.items():
+        for warning in report["warnings"]:
+            session.say(f"warning: {name}: {warning}")
+    session.result(next(iter(reports.values())) if len(reports) == 1 else reports, "\n".join(map(_drops, reports.values())))
+
+
+def _drops(report: Any) -> str:
+    clean = report["clean"]
+    lines = [f"{report['model']}: {report['metric']} {in_words(clean['value'], clean['ci'])} on {report['n']} images"]
+    for name, row in report["probes"].items():
+        primary = row["primary"]
+        lines.append(f"  {row['family']:12} {name:16} drop {in_words(primary['drop'], primary['ci'])}")
+    return "\n".join(lines)

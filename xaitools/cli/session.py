@@ -1,0 +1,74 @@
+"""What all commands share: their common options, and how they speak."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from ..files import plain
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every command takes."""
+    for option in (
+        click.option("--quiet", is_flag=True, help="No progress and no messages."),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1)),
+        click.option("--json", "as_json", is_flag=True, help="Standard output is exactly one JSON document."),
+    ):
+        command = option(command)
+    return command
+
+
+def running(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of the commands that run a model over a dataset."""
+    for option in (
+        click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A parameter; may be repeated."),
+        click.option("--workers", default=0, type=click.IntRange(0, 64), help="Threads for the model (0: as many as cores)."),
+        click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096)),
+        click.option("--limit", type=click.IntRange(1), help="Only the first N items."),
+    ):
+        command = option(command)
+    return command
+
+
+class Session:
+    """How a command speaks: progress and remarks to standard error, one result to standard output."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.quiet = as_json, quiet
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def result(self, document: Any, text: str) -> None:
+        click.echo(json.dumps(plain(document), ensure_ascii=False, allow_nan=False) if self.as_json else text)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:
+        """A function (done, total) that moves a bar, or None where nobody looks."""
+        if self.quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def with_session(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def call(*, as_json: bool, quiet: bool, **arguments: Any) -> None:
+        command(Session(as_json, quiet), **arguments)
+
+    return call
