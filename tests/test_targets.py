@@ -1,5 +1,7 @@
 """Targets are read, written and bound without a model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -94,8 +96,23 @@ def test_what_the_prediction_does_not_hold_is_refused_in_one_line(target, predic
     assert "\n" not in str(caught.value)
 
 
-def test_a_black_box_has_no_proposals_to_explain():
-    from dataclasses import replace
+def test_a_black_box_says_where_its_box_is_and_not_what_it_came_from():
+    decision = bind("box:0", replace(BOXES, origins=None))
+    assert decision.box.equal(BOXES.boxes[0]) and decision.proposal is None and decision.anchor is None
 
-    with pytest.raises(TargetError, match="black box"):
-        bind("box:0", replace(BOXES, origins=None))
+
+def test_one_stage_boxes_lead_to_their_anchor():
+    candidates = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 32], [0, 0, 12, 14]])
+    one_stage = replace(BOXES, origins=None, anchors=torch.arange(len(BOXES.labels)) + 5, candidates=candidates)
+    assert bind("box:1", one_stage).anchor == 6
+    given = bind(f"box:1,0,12,13:{BOXES.classes[0]}", one_stage)
+    assert given.anchor == 2 and given.proposal is None
+
+
+def test_a_mask_is_its_positive_cells():
+    cells = torch.zeros(len(BOXES.labels), 4, 4, dtype=torch.bool)
+    cells[0, 1:3] = True
+    instances = replace(BOXES, task="instances", cells=cells)
+    assert bind("mask:0", instances).cells.equal(cells[0])
+    with pytest.raises(TargetError, match="empty"):
+        bind("mask:1", instances)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote, unquote
 
 import torch
@@ -135,7 +136,7 @@ def bind(target: Target | str, prediction: Prediction, sample: Sample | None = N
             rows = torch.where(prediction.labels == wanted)[0]
             if not len(rows):
                 raise TargetError(f"target {target}: no such box was found; found {_summary(prediction)}; give box:X1,Y1,X2,Y2:NAME")
-            return replace(decision, class_index=wanted, proposal=_origin(int(rows[0]), prediction, target))
+            return replace(decision, class_index=wanted, **_origin(int(rows[0]), prediction))
         case "class":
             region = torch.ones(prediction.image_size, dtype=torch.bool) if segmentation else None
             return replace(decision, class_index=_class(target.name, prediction, target), region=region)
@@ -153,13 +154,19 @@ def bind(target: Target | str, prediction: Prediction, sample: Sample | None = N
                 raise TargetError(f"target {target}: no pixel is {whose} {target.name}; predicted are {_summary(prediction)}")
             return replace(decision, class_index=wanted, region=region)
         case "box" if boxes:
-            if target.index >= len(prediction.labels):
-                raise TargetError(f"target {target}: {len(prediction.labels)} boxes were found (numbered from 0); {_summary(prediction)}")
-            label = int(prediction.labels[target.index])
-            return replace(decision, class_index=label, proposal=_origin(target.index, prediction, target), edge=target.edge)
+            label = int(prediction.labels[_known(target, prediction)])
+            return replace(decision, class_index=label, edge=target.edge, **_origin(target.index, prediction))
         case "given" if boxes:
-            proposal = torch.tensor(_given(target, prediction), dtype=torch.float64)
-            return replace(decision, class_index=_class(target.name, prediction, target), proposal=proposal)
+            box = torch.tensor(_given(target, prediction), dtype=torch.float64)
+            place = {"proposal": box} if prediction.candidates is None else {"anchor": _nearest(box, prediction.candidates)}
+            return replace(decision, class_index=_class(target.name, prediction, target), box=box, **place)
+        case "mask" if prediction.cells is not None and prediction.boxes is not None:
+            label, cells = int(prediction.labels[_known(target, prediction)]), prediction.cells[target.index]
+            if not bool(cells.any()):
+                raise TargetError(f"target {target}: the mask of this box is empty; take box:{target.index}")
+            return replace(decision, class_index=label, box=prediction.boxes[target.index], cells=cells)
+        case "mask" if prediction.masks is not None:
+            raise TargetError(f"target {target}: this model gives masks, but not the logits behind them; take box:{target.index}")
     raise TargetError(f"target {target}: a {prediction.task} model has no such target; expected one of {_forms(prediction.task)}")
 
 
@@ -169,10 +176,27 @@ def _class(name: str | None, prediction: Prediction, target: Target) -> int:
     return prediction.classes.index(name)
 
 
-def _origin(index: int, prediction: Prediction, target: Target) -> torch.Tensor:
-    if prediction.origins is None:
-        raise TargetError(f"target {target}: this model is a black box that gives no proposals; use occlusion-drise or drise")
-    return prediction.origins[index]
+def _known(target: Target, prediction: Prediction) -> int:
+    if target.index >= len(prediction.labels):
+        raise TargetError(f"target {target}: {len(prediction.labels)} boxes were found (numbered from 0); {_summary(prediction)}")
+    return target.index
+
+
+def _origin(index: int, prediction: Prediction) -> dict[str, Any]:
+    """A final box and what it came from; a black box does not say."""
+    found: dict[str, Any] = {"box": None if prediction.boxes is None else prediction.boxes[index]}
+    if prediction.origins is not None:
+        found["proposal"] = prediction.origins[index]
+    if prediction.anchors is not None:
+        found["anchor"] = int(prediction.anchors[index])
+    return found
+
+
+def _nearest(box: torch.Tensor, candidates: torch.Tensor) -> int:
+    """The anchor whose box overlaps ``box`` most."""
+    from torchvision.ops import box_iou
+
+    return int(box_iou(box[None].to(candidates), candidates)[0].argmax())
 
 
 def _inside(target: Target, prediction: Prediction) -> tuple[int, int]:
@@ -209,4 +233,6 @@ def _forms(task: str) -> str:
         return "top, all, class:NAME, pixel:X,Y[:NAME], region:NAME, region:gt:NAME"
     if task == "classification":
         return "top, all, class:NAME"
+    if task == "instances":
+        return "top, all, class:NAME, box:I, box:I:left|top|right|bottom, box:X1,Y1,X2,Y2:NAME, mask:I"
     return "top, all, class:NAME, box:I, box:I:left|top|right|bottom, box:X1,Y1,X2,Y2:NAME"

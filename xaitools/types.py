@@ -57,8 +57,13 @@ class Prediction:
     semantic       (H, W) int64, the most probable class of each pixel
     boxes          (N, 4) xyxy in pixels of the image
     masks          (N, H, W) bool, instances
-    origins        (N, 4) xyxy: the proposal (or anchor) that became each final box, in pixels of the
-                   image; with ``labels`` it leads back to the raw logit.  None for a black box.
+    origins        two stages: (N, 4) xyxy, the proposal that became each final box, in pixels of the image; with
+                   ``labels`` it leads back to the raw logit
+    anchors        one stage: (N,) int64, the number of the anchor, cell or query that became each final box
+    candidates     one stage: (A, 4) xyxy, the box that each anchor, cell or query predicts before suppression, so
+                   that a given box finds the one that would report it
+    cells          (N, M, M) bool: the positive cells of each mask on the grid of the mask head
+                   A black box has none of the four.
     background     index of the class that means "nothing", never chosen as ``top``
     """
 
@@ -71,6 +76,9 @@ class Prediction:
     boxes: Tensor | None = None
     masks: Tensor | None = None
     origins: Tensor | None = None
+    anchors: Tensor | None = None
+    candidates: Tensor | None = None
+    cells: Tensor | None = None
     background: int | None = None
 
 
@@ -83,7 +91,11 @@ class Decision:
     versus       None: the class logit alone; an index: minus that class's logit; REST: minus the
                  log-sum-exp of all other classes
     region       (H, W) bool: segmentation, the pixels over which the logit is averaged
-    proposal     (4,) xyxy in pixels of the image: detection, the proposal whose logit it is
+    box          (4,) xyxy in pixels of the image: the final or given box that is spoken of; for ``mask:`` the box in
+                 which the mask is drawn
+    proposal     (4,) xyxy in pixels of the image: two stages, the proposal whose logit it is
+    anchor       one stage: the number of the anchor, cell or query whose logit it is
+    cells        (M, M) bool: instances, the cells over which the mask logit is averaged
     edge         left, top, right or bottom: the regression output that moves that edge, instead of the logit
     reading      "logit", or "probability" for the softmax probability in its place
     """
@@ -92,7 +104,10 @@ class Decision:
     class_index: int
     versus: int | None = None
     region: Tensor | None = None
+    box: Tensor | None = None
     proposal: Tensor | None = None
+    anchor: int | None = None
+    cells: Tensor | None = None
     edge: str | None = None
     reading: str = "logit"
 

@@ -119,16 +119,20 @@ def as_found(model: Model) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def read(logits: Tensor, decision: Decision) -> Tensor:
-    """The number a decision asks for, from logits (C, ...) of all classes: (...)."""
-    index = decision.class_index
+def read(logits: Tensor, decision: Decision, *, first: int = 0, sigmoid: bool = False) -> Tensor:
+    """The number a decision asks for, from the logits (C, ...) of all outputs: (...).
+
+    ``first`` is the output of class 0: 1 where output 0 is background.  With ``sigmoid`` each logit is judged by
+    itself, against "not this class"; where it has no other beside it, that is what a contrast to the rest means.
+    """
+    index = decision.class_index + first
     if decision.reading == "probability":
-        return logits.softmax(0)[index]
-    if decision.versus is None:
+        return logits[index].sigmoid() if sigmoid else logits.softmax(0)[index]
+    if decision.versus is None or (decision.versus == REST and len(logits) == 1):
         return logits[index]
     if decision.versus == REST:
         return logits[index] - torch.cat([logits[:index], logits[index + 1 :]]).logsumexp(0)
-    return logits[index] - logits[decision.versus]
+    return logits[index] - logits[decision.versus + first]
 
 
 def paired(count: int, decisions: Sequence[Decision]) -> Iterator[tuple[int, Decision]]:

@@ -123,11 +123,7 @@ class TwoStageModel(Adapter):
 
     def _score(self, logits: Tensor, deltas: Tensor, decision: Decision) -> Tensor:
         if decision.edge is None:
-            shifted = Decision(
-                decision.target, decision.class_index + 1, reading=decision.reading,
-                versus=decision.versus if decision.versus is None or decision.versus < 0 else decision.versus + 1,
-            )  # fmt: skip
-            return read(logits, shifted)
+            return read(logits, decision, first=1)
         # centre offset plus or minus half the log of the side: the edge's move in sides of the proposal, to first order
         axis, half = EDGES[decision.edge]
         moves = deltas.view(-1, 4)[decision.class_index + 1]

@@ -154,7 +154,8 @@ def _reported(values: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
 
 def default_score(decision: Decision) -> str:
     """Boxes are explained by the margin, because a box's probability hardly moves (see the design of occlusion)."""
-    return "margin" if decision.proposal is not None and decision.edge is None and decision.versus is None else "logit"
+    plain = decision.edge is None and decision.cells is None and decision.versus is None
+    return "margin" if decision.box is not None and plain else "logit"
 
 
 def parameters(entry: Method, given: Mapping[str, Any]) -> dict[str, Any]:
