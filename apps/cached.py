@@ -19,7 +19,7 @@ from sources import Picture
 
 from xaitools import zoo
 from xaitools.adapters import Adapter
-from xaitools.attribution.base import METHODS, Progress, explain_many, parameters
+from xaitools.attribution.base import METHODS, Progress, explain_many, offers, parameters
 from xaitools.errors import MethodError
 from xaitools.report.store import save_explanation
 from xaitools.types import Attribution, Explanation, Prediction
@@ -86,8 +86,7 @@ def _explain(asked: _Asked) -> Attribution:
 
 def applicable(loaded: Loaded) -> list[str]:
     """The methods for which the model offers enough."""
-    offers = {"gradients": "scores_from", "scores": "scores", "predictions": "predict"}
-    return [name for name, method in METHODS.items() if hasattr(loaded.model, offers[method.needs])]
+    return [name for name, method in METHODS.items() if offers(loaded.model, method)]
 
 
 def settings(text: str) -> dict[str, tuple[tuple[str, str], ...]]:

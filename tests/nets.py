@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from xaitools.adapters import SegmentationModel, TwoStageModel
+from xaitools.adapters.fit import Fit
 from xaitools.architectures import ARCHITECTURES
 
 CLASSES = ("background", "disc", "square")
@@ -29,7 +30,7 @@ def settled(module: nn.Module, seed: int = 0) -> nn.Module:
 
 def segmenter(dtype: torch.dtype = torch.float32, size: tuple[int, int] | None = None) -> SegmentationModel:
     net = settled(ARCHITECTURES["unet"](3, base=4, depth=2, widest=8)).to(dtype)
-    return SegmentationModel(net, CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3, background=0, size=size)
+    return SegmentationModel(net, CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3, background=0, fit=Fit(size=size))
 
 
 def detector(dtype: torch.dtype = torch.float32, **options: float) -> TwoStageModel:

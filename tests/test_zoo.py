@@ -79,7 +79,7 @@ def test_a_twin_loses_what_the_honest_one_keeps_when_its_factor_alone_is_drawn_a
 def spoilt(tmp_path, monkeypatch):
     """A zoo of one model in a temporary folder, and the path of its weights."""
     shutil.copytree(part("models") / "unet-scenes", tmp_path / "unet-scenes")
-    monkeypatch.setattr(zoo, "part", lambda name: tmp_path)
+    monkeypatch.setattr(zoo.shipped, "part", lambda name: tmp_path)
     return tmp_path / "unet-scenes" / "weights.safetensors"
 
 

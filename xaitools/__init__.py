@@ -12,6 +12,7 @@ _NAMES = {
     "load_dataset": "data",
     "load_model": "zoo",
     "wrap": "zoo",
+    "check_model": "attribution.check",
     "explain": "attribution",
     "explain_many": "attribution",
     "evaluate": "metrics.evaluate",

@@ -20,5 +20,5 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def tiny_zoo(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The zoo holds two random models, and there is no data folder."""
-    monkeypatch.setattr(zoo, "part", lambda name: tiny_models / name)
+    monkeypatch.setattr(zoo.shipped, "part", lambda name: tiny_models / name)
     monkeypatch.setenv("XAITOOLS_DATA", str(tiny_models / "data"))

@@ -197,7 +197,8 @@ def test_other_weights_under_the_same_name_are_another_model(tiny_models: Any, m
     first = cached.load(SEGMENTER)
     assert cached.load(SEGMENTER) is first
     facts = zoo.card(SEGMENTER)
-    monkeypatch.setattr(zoo, "card", lambda name: facts | {"weights": {"sha256": "0" * 64}})
+    for place in (zoo, zoo.shipped):
+        monkeypatch.setattr(place, "card", lambda name: facts | {"weights": {"sha256": "0" * 64}})
     with pytest.raises(ValueError, match="sha256"):
         cached.load(SEGMENTER)
 

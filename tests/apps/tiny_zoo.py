@@ -51,7 +51,7 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as name:
         home = write(Path(name))
-        original = zoo.part
-        zoo.part = lambda part: home / part if part == "models" else original(part)
+        original = zoo.shipped.part
+        zoo.shipped.part = lambda part: home / part if part == "models" else original(part)
         sys.argv = ["streamlit", "run", *sys.argv[1:]]
         main()

@@ -15,6 +15,15 @@ from xaitools.errors import MethodError, TargetError, XaiError
 MODELS = {"segmentation": (segmenter, ["top", "pixel:5,7", "class:disc:vs:"]), "detection": (detector, ["box:0", "box:1", "box:0:left"])}
 CASES = [(method, task) for method in METHODS for task in MODELS]
 
+SCORED = [method for method in METHODS if METHODS[method].needs != "predictions"]
+"""Methods that look at scores; those that look at final answers have tests with answers of their own."""
+
+
+def targets_for(method: str, targets: list[str]) -> list[str]:
+    """A method that asks only what is found refuses what is no class, region or box."""
+    plain = METHODS[method].needs == "predictions"
+    return [target for target in targets if not plain or not target.endswith((":left", ":vs:"))]
+
 
 def state_of(module: nn.Module) -> list[object]:
     tensors = [tensor.clone() for tensor in [*module.parameters(), *module.buffers()]]
@@ -31,7 +40,7 @@ def same(before: list[object], after: list[object]) -> bool:
 @pytest.mark.parametrize(("method", "task"), CASES)
 def test_contract(method, task):
     build, targets = MODELS[task]
-    model, image = build(), picture()
+    model, image, targets = build(), picture(), targets_for(method, targets)
     before = state_of(model.module)
     together = explain_many(model, image, targets, method, seed=3)
     assert same(before, state_of(model.module))
@@ -51,13 +60,14 @@ def test_nothing_is_left_on_the_model_after_an_error(method, task):
     model.module.train()
     prediction = model.predict(picture()[None])[0]
     before = state_of(model.module)
-    original = type(model).score_pairs
+    asked = "predict" if METHODS[method].needs == "predictions" else "score_pairs"
+    original = getattr(type(model), asked)
 
-    def broken(self, x, pairs):
-        original(self, x, pairs)
+    def broken(self, *given):
+        original(self, *given)
         raise ZeroDivisionError
 
-    model.score_pairs = broken.__get__(model)
+    setattr(model, asked, broken.__get__(model))
     with pytest.raises(ZeroDivisionError):
         explain_many(model, picture(), targets[:1], method, prediction=prediction)
     assert same(before, state_of(model.module))
@@ -73,7 +83,7 @@ def test_a_constant_model_has_no_spatial_preference(method):
     assert float(inner.max() - inner.min()) < 1e-6
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", SCORED)
 def test_exactly_zero_outside_the_receptive_field(method):
     """A corner pixel of a U-Net of depth 1 sees at most 18 pixels far; most of the image lies outside."""
     from tests.nets import settled
@@ -163,7 +173,7 @@ def test_the_planted_cause_takes_the_mass():
 
     torch.manual_seed(0)
     model = SegmentationModel(Quarter(), CLASSES)
-    for method in METHODS:
+    for method in SCORED:
         params = {"window": 4, "stride": 2} if method == "occlusion" else {}
         values = explain(model, picture(32, 40), "class:square", method, **params).values.abs()
         assert float(values[:19, :23].sum() / values.sum()) > 0.999, method

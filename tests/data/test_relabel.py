@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xaitools.data.relabel import Relabel
+from xaitools.data.relabel import ALIASES, Relabel, read_classes_map
 from xaitools.errors import DataError
 from xaitools.types import IGNORE, Sample
 
@@ -107,3 +107,102 @@ def test_a_sample_without_the_truth_is_refused(task, what):
 def test_an_image_without_objects_stays():
     result = Relabel(dataset(), "detection", ["car", "zebra"])(sample(boxes=torch.zeros(0, 4), labels=torch.zeros(0).long()))
     assert result.boxes.shape == (0, 4) and len(result.labels) == 0
+
+
+@pytest.mark.parametrize(
+    ("voc", "coco"),
+    [
+        ("aeroplane", "airplane"), ("motorbike", "motorcycle"), ("diningtable", "dining table"), ("pottedplant", "potted plant"),
+        ("tvmonitor", "tv"), ("tv/monitor", "tv"), ("sofa", "couch"), ("Pedestrian", "person"), ("Bike", "bicycle"),
+    ],
+)  # fmt: skip
+def test_common_names_of_one_class_are_known_both_ways(voc, coco):
+    for data_name, model_name in ((voc, coco), (coco, voc)):
+        relabel = Relabel(dataset(classes=(data_name,)), "detection", ["zebra", model_name])
+        assert relabel.model_index(data_name) == 1
+        assert relabel.warnings[0] == f"taken for one class under two names: {data_name} as {model_name}"
+
+
+def test_an_alias_gives_way_to_the_name_itself_and_to_doubt():
+    assert Relabel(dataset(classes=("sofa",)), "detection", ["couch", "sofa"]).model_index("sofa") == 1
+    relabel = Relabel(dataset(classes=("tvmonitor", "zebra")), "detection", ["monitor", "television", "zebra"])
+    assert relabel.model_index("tvmonitor") is None
+
+
+def test_no_name_stands_in_two_groups_of_aliases():
+    names = [name for group in ALIASES for name in group]
+    assert len(set(names)) == len(names) and all(name == name.casefold() for name in names)
+
+
+def test_a_classes_map_merges_classes():
+    relabel = Relabel(
+        dataset(), "instances", ["background", "vehicle", "animal"], {"car": "Vehicle", "traffic light": "vehicle", "zebra": "animal"}
+    )
+    given = sample(boxes=BOXES, labels=torch.tensor([2, 0, 1]), semantic=torch.tensor([[0, 1, 2, 3, IGNORE]]))
+    result = relabel(given)
+    assert result.labels.tolist() == [2, 1, 1] and result.boxes.tolist() == BOXES.tolist()
+    assert result.semantic.tolist() == [[0, 1, 1, 2, IGNORE]]
+
+
+def test_a_classes_map_goes_before_the_names():
+    relabel = Relabel(dataset(), "detection", ["car", "zebra", "traffic light"], {"Car": "zebra"})
+    assert [relabel.model_index(name) for name in ("car", "zebra")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"zebar": "car"}, "unknown data class 'zebar'; did you mean zebra"),
+        ({"zebra": "cra"}, "unknown model class 'cra'; did you mean car"),
+    ],
+)
+def test_strange_names_in_a_classes_map_are_refused(mapping, message):
+    with pytest.raises(DataError, match=message):
+        Relabel(dataset(), "detection", ["car", "traffic light", "zebra"], mapping)
+
+
+def test_the_refusal_of_strangers_names_the_way_out():
+    with pytest.raises(DataError, match="--classes-map FILE.csv"):
+        Relabel(dataset(), "detection", ["lorry"])
+
+
+def test_missing_truth_is_explained_where_the_data_says_why():
+    relabel = Relabel(dataset(), "detection", ["car", "traffic light", "zebra"])
+    with pytest.raises(DataError, match=r"photo: no boxes \(a dummy\); a detection model"):
+        relabel(sample(tags={"missing": "a dummy"}))
+
+
+@pytest.mark.parametrize("head", ["", "model,data\n", "Model class, Data class\n", "\ufeffmodel,data\r\n"])
+def test_a_classes_map_is_read_with_or_without_a_head(head, tmp_path):
+    file = tmp_path / "map.csv"
+    file.write_text(f'{head}vehicle,car\n\n"vehicle", "truck, large"\nperson,rider\n', encoding="utf-8")
+    assert read_classes_map(file) == {"car": "vehicle", "truck, large": "vehicle", "rider": "person"}
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "names no class"),
+        (b"model,data\n", "names no class"),
+        (b"vehicle;car\n", "line 1"),
+        (b"a,b\nvehicle,\n", "line 2"),
+        (b"a,b,c\n", "line 1"),
+        (b"vehicle,car\ntruck,car\n", "line 2.*twice"),
+        (b'vehicle,"car\n', "line 1"),
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"a," + b"x" * 200_000, "line 1"),
+        (b"a,b\n" * 2**19, "1 MB"),
+    ],
+)
+def test_a_broken_classes_map_is_refused_in_one_line(data, word, tmp_path):
+    file = tmp_path / "map.csv"
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=word) as caught:
+        read_classes_map(file)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_classes_map_that_is_not_there(tmp_path):
+    for path in (tmp_path / "none.csv", tmp_path, str(tmp_path / "a\0b")):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_classes_map(path)

@@ -52,6 +52,10 @@ class Threshold:
 
 def test_evaluate_gives_the_document():
     result = evaluate(Threshold(), Photographs(), replicates=50)
+    table = result.pop("confusion")
+    names = ["road", "sky", "moon"]
+    assert table["table"] == {"rows": names, "columns": names, "counts": [[210, 0, 0], [0, 210, 0], [0, 0, 0]]}
+    assert table["per_class"]["moon"] == {"precision": None, "recall": None, "truths": 0, "predicted": 0}
     assert result == {
         "model": "threshold",
         "dataset": "made-up",

@@ -1,7 +1,27 @@
 """Models of any origin behind one protocol; one file per family."""
 
 from .base import Adapter, Model, as_found, check_images
+from .classification import ClassificationModel
+from .fit import Fit
+from .instances import InstanceModel
+from .one_stage import OneStageModel
+from .plain import PlainDetector
 from .segmentation import SegmentationModel
 from .two_stage import TwoStageModel
+from .user import UserModel, adapted
 
-__all__ = ["Adapter", "Model", "SegmentationModel", "TwoStageModel", "as_found", "check_images"]
+__all__ = [
+    "Adapter",
+    "ClassificationModel",
+    "Fit",
+    "InstanceModel",
+    "Model",
+    "OneStageModel",
+    "PlainDetector",
+    "SegmentationModel",
+    "TwoStageModel",
+    "UserModel",
+    "adapted",
+    "as_found",
+    "check_images",
+]

@@ -37,9 +37,12 @@ class Adapter:
     classes     the classes that count, in the order of the outputs
     background  index of the class that means "nothing", or None
     mean, std   per channel, in RGB order: the network sees (image - mean) / std
+    order       rgb or bgr: the order in which the network wants the channels
+    black_box   whether it gives only its final answer, without logits; None until it has answered once
     """
 
     task: str
+    black_box: bool | None = False
 
     def __init__(
         self,
@@ -49,12 +52,17 @@ class Adapter:
         name: str = "model",
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
+        order: str = "rgb",
         background: int | None = None,
         weights_hash: str = "",
     ) -> None:
+        if order not in ("rgb", "bgr"):
+            raise ModelError(f"order {order!r}; expected rgb or bgr")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ModelError(f"mean {tuple(mean)}, std {tuple(std)}; expected three numbers each, std above 0, of images in [0, 1]")
         parameter = next(module.parameters(), torch.empty(0))
         self.module, self.classes, self.name = module, tuple(classes), name
-        self.background, self.weights_hash = background, weights_hash
+        self.background, self.weights_hash, self.order = background, weights_hash, order
         self.device, self.dtype = parameter.device, parameter.dtype
         self.mean = torch.tensor(mean, device=self.device, dtype=self.dtype).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=self.device, dtype=self.dtype).view(1, 3, 1, 1)
@@ -88,7 +96,8 @@ class Adapter:
         raise NotImplementedError
 
     def normalise(self, images: Tensor) -> Tensor:
-        return (images.to(self.device, self.dtype) - self.mean) / self.std
+        x = (images.to(self.device, self.dtype) - self.mean) / self.std
+        return x.flip(1) if self.order == "bgr" else x
 
     def layers(self) -> Mapping[str, nn.Module]:
         """Every module that has no children, by its name in the network."""

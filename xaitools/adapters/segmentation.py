@@ -9,44 +9,59 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ModelError
+from ..errors import MethodError, ModelError
 from ..types import IGNORE, Decision, Prediction, Sample
 from .base import Adapter, as_found, check_images, read
+from .fit import Fit
 
 
 class SegmentationModel(Adapter):
-    """``size`` (H, W) is what the network is fed, None for the image's own; logits come back at the image's size."""
+    """The network is fed what ``fit`` makes of the image; logits come back at the image's size.
+
+    A network that returns the class map itself, (N, h, w) whole numbers, is a black box: its segments have score 1
+    and can be occluded and probed.
+    """
 
     task = "segmentation"
 
-    def __init__(self, module: nn.Module, classes: Sequence[str], *, size: tuple[int, int] | None = None, **options: Any) -> None:
+    def __init__(self, module: nn.Module, classes: Sequence[str], *, fit: Fit | None = None, **options: Any) -> None:
         super().__init__(module, classes, **options)
-        self.size = size
+        self.fit = fit or Fit()
 
     def logits_from(self, x: Tensor) -> Tensor:
         """Logits (N, C, H, W) of normalised images (N, 3, H, W)."""
-        shape = x.shape[-2:]
-        if self.size is not None and tuple(shape) != self.size:
-            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        out = self._answer(x)
+        if self.black_box:
+            raise MethodError(f"{self.name} is a black box that returns a class map, without logits or gradients; use occlusion-drise")
+        return out
+
+    def _answer(self, x: Tensor) -> Tensor:
+        """Logits (N, C, H, W), or of a black box the class map (N, H, W)."""
+        size, x = (int(x.shape[-2]), int(x.shape[-1])), self.fit(x)
+        seen = (int(x.shape[-2]), int(x.shape[-1]))
         out: Any = self.module(x)
         if isinstance(out, dict):
             out = out.get("out")
         out = getattr(out, "logits", out)
-        if not isinstance(out, Tensor) or out.dim() != 4 or out.shape[1] != len(self.classes):
+        self.black_box = isinstance(out, Tensor) and out.dim() == 3 and not out.dtype.is_floating_point
+        if self.black_box:
+            if out.numel() and not 0 <= int(out.min()) <= int(out.max()) < len(self.classes):
+                raise ModelError(f"{self.name}: a class map from {int(out.min())} to {int(out.max())} for {len(self.classes)} classes")
+            return self.fit.back(out[:, None].float(), size, seen, "nearest")[:, 0].long()
+        if not isinstance(out, Tensor) or out.dim() != 4 or out.shape[:2] != (len(x), len(self.classes)):
             came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ModelError(f"{self.name}: returned {came}; expected logits (N, {len(self.classes)}, h, w), one channel a class")
-        if out.shape[-2:] != shape:
-            out = F.interpolate(out, shape, mode="bilinear", align_corners=False)
-        return out
+        return self.fit.back(out, size, seen)
 
     def predict(self, images: Tensor) -> list[Prediction]:
         check_images(images)
         with torch.no_grad(), as_found(self):
-            probabilities = self.logits_from(self.normalise(images)).float().softmax(1).cpu()
-        return [self._prediction(each) for each in probabilities]
+            out = self._answer(self.normalise(images))
+        if self.black_box:
+            return [self._prediction(torch.ones(each.shape), each.cpu()) for each in out]
+        return [self._prediction(*each.max(0)) for each in out.float().softmax(1).cpu()]
 
-    def _prediction(self, probabilities: Tensor) -> Prediction:
-        best, semantic = probabilities.max(0)
+    def _prediction(self, best: Tensor, semantic: Tensor) -> Prediction:
         areas = torch.bincount(semantic.flatten(), minlength=len(self.classes))
         sums = torch.zeros(len(self.classes)).index_add_(0, semantic.flatten(), best.flatten())
         order = areas.argsort(descending=True, stable=True)

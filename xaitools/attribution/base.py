@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters import Model, as_found, check_images
+from ..adapters import Adapter, Model, adapted, as_found, check_images
 from ..errors import MethodError, XaiError
 from ..registry import Registry
 from ..targets import Target, bind, expand
@@ -117,19 +117,19 @@ def explain_many(
         came = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise XaiError(f"got an image of {came}; expected one tensor (3, H, W), RGB in [0, 1]; see xt.read_image")
     images = check_images(image[None])
-    missing = {"gradients": "scores_from", "scores": "scores", "predictions": "predict"}[entry.needs]
-    if not hasattr(model, missing):
-        raise MethodError(f"method {method} needs {entry.needs}, which this model does not offer; use occlusion or drise")
+    known = adapted(model)
     if prediction is None:
-        prediction = model.predict(images)[0]
+        prediction = known.predict(images)[0]
+    if not offers(known, entry):
+        raise MethodError(f"method {method} needs {entry.needs}; {known.name} is a black box that gives none, use occlusion-drise")
     decisions = [bind(each, prediction, sample, truth_classes) for target in targets for each in expand(target, prediction)]
     if not decisions:
         raise XaiError("no target; give at least one, e.g. top")
     extra = {"progress": progress} if "progress" in inspect.signature(entry.function).parameters else {}
     generator = torch.Generator().manual_seed(seed)
     start = time.perf_counter()
-    with as_found(model):
-        maps = entry.function(model, images, decisions, generator, **values, **extra)
+    with as_found(known):
+        maps = entry.function(known, images, decisions, generator, **values, **extra)
     seconds = time.perf_counter() - start
     if maps.values.shape != (len(decisions), *image.shape[1:]):
         raise RuntimeError(f"method {method} returned {tuple(maps.values.shape)} for {len(decisions)} targets, {tuple(image.shape)}")
@@ -142,6 +142,11 @@ def explain_many(
         )
         for each, decision, score, ledger in zip(maps.values, decisions, maps.scores, ledgers, strict=True)
     ]  # fmt: skip
+
+
+def offers(model: Adapter, entry: Method) -> bool:
+    """Whether ``model`` gives what the method needs, as far as it has shown (a black box may show it at its first answer)."""
+    return entry.needs == "predictions" or not model.black_box
 
 
 def _reported(values: Mapping[str, Any], decision: Decision) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..adapters import Model
+from ..adapters import Model, adapted
 from ..errors import MethodError, XaiError
 from ..targets import Target, bind, expand
 from ..types import Attribution, Explanation, Refusal, Sample
@@ -33,7 +33,8 @@ def explain_image(
     entries = [METHODS[method] for method in dict.fromkeys(methods)]
     for entry in entries:
         parameters(entry, given.get(entry.name, {}))
-    prediction = model.predict(sample.image[None])[0]
+    known = adapted(model)
+    prediction = known.predict(sample.image[None])[0]
     wanted = list(dict.fromkeys(str(each) for target in targets for each in expand(target, prediction)))
     for target in wanted:
         bind(target, prediction, sample, truth_classes)
@@ -44,15 +45,15 @@ def explain_image(
             **given.get(entry.name, {}),
         }  # fmt: skip
         try:
-            results += explain_many(model, sample.image, wanted, entry.name, **options)
+            results += explain_many(known, sample.image, wanted, entry.name, **options)
         except MethodError:
-            results += [_one(model, sample, target, entry.name, options) for target in wanted]
+            results += [_one(known, sample, target, entry.name, options) for target in wanted]
     refused = [each for each in results if isinstance(each, Refusal)]
     if len(refused) == len(results):
         raise MethodError(refused[0].error)
     image_name = name or sample.id
     return Explanation(
-        getattr(model, "name", type(model).__name__), image_name, sample.image, prediction, tuple(wanted),
+        known.name, image_name, sample.image, prediction, tuple(wanted),
         tuple(entry.name for entry in entries), tuple(results),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import Adapter
+from ..errors import MethodError
 from ..types import Decision
 from .base import Maps, differentiable, method
 
@@ -17,7 +18,9 @@ def input_gradients(model: Adapter, image: Tensor, decisions: Sequence[Decision]
     with differentiable(model.normalise(image)) as x:
         scores = model.scores_from(x, decisions)
         last = len(decisions) - 1
-        rows = [torch.autograd.grad(score, x, retain_graph=k < last)[0][0] for k, score in enumerate(scores)]
+        if not scores.requires_grad:
+            raise MethodError(f"{model.name}: no gradient of the score reaches the image (detached, or without grad); use occlusion")
+        rows = [torch.autograd.grad(score, x, retain_graph=k < last, materialize_grads=True)[0][0] for k, score in enumerate(scores)]
     return x.detach(), torch.stack(rows), scores.detach()
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import box_iou
 
-from ..adapters import Model
+from ..adapters import Adapter
 from ..errors import MethodError
-from ..types import REST, Decision
+from ..types import REST, Decision, Prediction
 from .base import Maps, Progress, default_score, method
 
 Window = tuple[int, int, int, int]
@@ -29,7 +30,7 @@ def windows(height: int, width: int, window: int, stride: int) -> list[Window]:
 
 @method("occlusion", needs="scores")
 def occlusion(
-    model: Model,
+    model: Adapter,
     image: Tensor,
     decisions: Sequence[Decision],
     generator: torch.Generator,
@@ -50,6 +51,71 @@ def occlusion(
     The target stays what it was on the unchanged image (same pixels, same proposal).  A window that the score
     cannot see has a fall of exactly 0: clean and occluded image are computed at the same place of equal batches.
     """
+    decisions = [_reading(decision, score) for decision in decisions]
+
+    def scores(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model.score_table(images, decisions)
+
+    return sweep(scores, image, generator, window=window, stride=stride, fill=fill, batch_size=batch_size, progress=progress)
+
+
+@method("occlusion-drise", needs="predictions")
+def occlusion_drise(
+    model: Adapter,
+    image: Tensor,
+    decisions: Sequence[Decision],
+    generator: torch.Generator,
+    *,
+    window: int = 0,
+    stride: int = 0,
+    fill: str = "mean",
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Maps:
+    """Is there still such a detection?  Mean fall of the best match over the windows that hide a pixel; for black boxes too.
+
+    detection       best IoU * score among the boxes of the class (D-RISE, Petsiuk et al. 2021, with one-hot class
+                    vectors, since a final box has one class); in [0, 1], and it may jump to a neighbour of the class
+    segmentation    share of the target's pixels that still get its class
+    classification  probability of the class
+
+    window, stride, fill are those of ``occlusion``.
+    """
+    for decision in decisions:
+        if decision.edge is not None or decision.cells is not None or decision.versus is not None:
+            raise MethodError(f"target {decision.target}: occlusion-drise asks whether a box, class or region is found; drop the rest")
+
+    def scores(images: Tensor) -> Tensor:
+        found = model.predict(images)
+        return torch.tensor([[found_again(prediction, decision) for prediction in found] for decision in decisions], dtype=torch.float64)
+
+    return sweep(scores, image, generator, window=window, stride=stride, fill=fill, batch_size=batch_size, progress=progress)
+
+
+def found_again(prediction: Prediction, decision: Decision) -> float:
+    """How much of what ``decision`` speaks of is in ``prediction``, in [0, 1]."""
+    same = prediction.labels == decision.class_index
+    if prediction.semantic is not None and decision.region is not None:
+        return float((prediction.semantic == decision.class_index)[decision.region].double().mean())
+    if prediction.boxes is None or decision.box is None:
+        return float(prediction.scores[same].sum())
+    overlaps = box_iou(decision.box[None].to(prediction.boxes), prediction.boxes[same])[0]
+    return float((overlaps * prediction.scores[same]).max()) if len(overlaps) else 0.0
+
+
+def sweep(
+    scores: Callable[[Tensor], Tensor],
+    image: Tensor,
+    generator: torch.Generator,
+    *,
+    window: int,
+    stride: int,
+    fill: str,
+    batch_size: int,
+    progress: Progress | None,
+) -> Maps:
+    """The falls of ``scores``, (N, 3, H, W) -> (K, N), over all windows."""
     height, width = int(image.shape[-2]), int(image.shape[-1])
     if window < 0 or stride < 0 or batch_size < 1:
         raise MethodError(f"occlusion.window={window}, stride={stride}, batch_size={batch_size}; they must be positive")
@@ -57,19 +123,18 @@ def occlusion(
     stride = stride or max(1, window // 2)
     if stride > window:
         raise MethodError(f"occlusion.stride={stride} is larger than window={window}; pixels between windows would never be hidden")
-    decisions = [_reading(decision, score) for decision in decisions]
     places = windows(height, width, window, stride)
     filling = _filling(image, fill, window, generator)
-    falls = torch.zeros(len(decisions), height, width, dtype=torch.float64)
-    covers = torch.zeros(height, width, dtype=torch.float64)
     size = min(batch_size, len(places))
-    clean = _scores(model, image.expand(size, -1, -1, -1), decisions)
+    clean = scores(image.expand(size, -1, -1, -1))
+    falls = torch.zeros(len(clean), height, width, dtype=torch.float64)
+    covers = torch.zeros(height, width, dtype=torch.float64)
     done = 0
     for group in _groups(places, size):
         batch = image.repeat(size, 1, 1, 1)
         for row, (top, left, bottom, right) in enumerate(group):
             batch[row, :, top:bottom, left:right] = filling[0, :, top:bottom, left:right]
-        drops = (clean - _scores(model, batch, decisions)).double().cpu()
+        drops = (clean - scores(batch)).double().cpu()
         for row, (top, left, bottom, right) in enumerate(group):
             falls[:, top:bottom, left:right] += drops[:, row, None, None]
             covers[top:bottom, left:right] += 1
@@ -82,15 +147,6 @@ def occlusion(
 def _groups(places: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
     for start in range(0, len(places), size):
         yield places[start : start + size]
-
-
-def _scores(model: Model, images: Tensor, decisions: Sequence[Decision]) -> Tensor:
-    """(K, N): every decision on every image."""
-    count = len(images)
-    with torch.no_grad():
-        if hasattr(model, "score_table"):
-            return model.score_table(images, decisions)
-        return torch.stack([model.scores(images, [decision] * count) for decision in decisions])
 
 
 def _reading(decision: Decision, score: str | None) -> Decision:

@@ -47,7 +47,7 @@ def _register(name: str) -> None:
         if epsilon <= 0 or alpha - beta != 1:
             raise MethodError(f"{name}: epsilon={epsilon}, alpha={alpha}, beta={beta}; epsilon must be positive and alpha - beta = 1")
         # the image lies in [0, 1], so these are the bounds of what the network sees
-        low, high = (tuple(((bound - model.mean) / model.std).flatten().tolist()) for bound in (0.0, 1.0))
+        low, high = (tuple(model.normalise(torch.full((1, 3, 1, 1), bound)).flatten().tolist()) for bound in (0.0, 1.0))
         rules = composite(name, epsilon=epsilon, gamma=gamma, alpha=alpha, beta=beta, biases=biases, low=low, high=high)
         return propagate(model, image, decisions, rules)
 

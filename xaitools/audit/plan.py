@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..adapters import Model
+from ..adapters import Model, adapted
 from ..data import Dataset
 from ..errors import XaiError, unknown
 from ..files import canonical
@@ -113,6 +113,7 @@ def make_plan(
     batch_size: int = 8,
     seed: int = 0,
     params: Mapping[str, Mapping[str, Any]] | None = None,
+    classes_map: Mapping[str, str] | None = None,
 ) -> tuple[Plan, Context]:
     """The plan, and the context in which its pieces are done.
 
@@ -121,7 +122,8 @@ def make_plan(
     """
     _check(severities, limit, batch_size)
     asked = select(probes)
-    context = Context(dataset, model)
+    model = adapted(model)
+    context = Context(dataset, model, classes_map)
     lacking = {entry.name: why for entry in asked if (why := context.lacks(entry.needs))}
     chosen = tuple(entry for entry in asked if entry.name not in lacking)
     used = {name: PROBES[name] for entry in chosen for name in (entry.name, entry.images, entry.reference) if name in PROBES}
@@ -137,6 +139,7 @@ def make_plan(
         "items": [dataset.ids[index] for index in items],
         "conditions": [condition.name for condition in conditions],
         "probes": {name: values[name] for name in sorted(values)},
+        **({"classes_map": dict(classes_map)} if classes_map else {}),
         "severities": {name: list(each) for name, each in steps.items()},
         "seed": seed,
         "batch_size": batch_size,
@@ -209,7 +212,7 @@ def model_facts(model: Model) -> dict[str, Any]:
         "classes": list(model.classes),
         "weights": getattr(model, "weights_hash", "") or _weights(model),
     }
-    for name in ("dtype", "device", "size", "score_threshold", "background", "mean", "std"):
+    for name in ("dtype", "device", "fit", "order", "first", "score_threshold", "nms", "background", "mean", "std"):
         value = getattr(model, name, None)
         facts[name] = value.flatten().tolist() if isinstance(value, torch.Tensor) else None if value is None else str(value)
     return facts

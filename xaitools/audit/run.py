@@ -37,6 +37,7 @@ def probe(
     batch_size: int = 8,
     seed: int = 0,
     params: Mapping[str, Mapping[str, Any]] | None = None,
+    classes_map: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> ProbeResult:
     """How much accuracy ``model`` loses on ``dataset`` when one cue at a time is changed.
@@ -46,6 +47,7 @@ def probe(
     out         folder for run.json and records; a run that was killed goes on there with ``resume``
     limit       only the first so many items
     params      {"pgd": {"steps": 20}, ...}
+    classes_map {class of the data: class of the model} where their names differ
     progress    called with (pieces done, pieces in all)
 
     Raises PlanError when ``out`` holds something else or no item is usable, and XaiError or DataError when an
@@ -53,7 +55,8 @@ def probe(
     ``xt.save(result, out)`` writes report.json, report.html and figures.
     """
     plan, context = make_plan(
-        model, dataset, probes, severities=severities, limit=limit, batch_size=batch_size, seed=seed, params=params
+        model, dataset, probes, severities=severities, limit=limit, batch_size=batch_size, seed=seed, params=params,
+        classes_map=classes_map,
     )  # fmt: skip
     return _run(plan, context, None if out is None else Path(out).expanduser(), resume, progress)
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,6 +34,22 @@ def running(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--workers", default=0, type=click.IntRange(0, 64), help="Threads for the model (0: as many as cores)."),
         click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096)),
         click.option("--limit", type=click.IntRange(1), help="Only the first N items."),
+    ):
+        command = option(command)
+    return command
+
+
+with_classes_map = click.option(
+    "--classes-map", type=click.Path(path_type=Path), metavar="FILE.csv", help="Lines 'model class, data class', where names differ."
+)
+
+
+def judging(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say which classes are the same, which images belong together, and which are compared."""
+    for option in (
+        with_classes_map,
+        click.option("--cluster", metavar="COLUMN|REGEX", help="What the bootstrap draws: a column of --groups, or a group in the ids."),
+        click.option("--groups", type=click.Path(path_type=Path), metavar="FILE.csv", help="Lines 'item id, group': worst group and gap."),
     ):
         command = option(command)
     return command

@@ -1,12 +1,14 @@
 """What a dataset is, and how a dataset string becomes one.
 
 ``LAYOUT:PATH#SPLIT`` names a folder in a known layout; ``scenes:SPLIT?n=..`` is drawn on demand.
-A layout is added by one file in this package that registers a function ``(path, split, options) -> Dataset``.
+A layout is added by one file in this package that registers a function ``(path, split, options) -> Dataset`` in LAYOUTS
+and, where datasets can be written in it, a function ``(dataset, split) -> Writer`` in WRITERS.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -20,7 +22,10 @@ Opener = Callable[[str, str | None, Mapping[str, str]], "Dataset"]
 
 PICTURES = (".jpg", ".png", ".jpeg")
 
+NAME = re.compile(r"[^\W_][\w.()+=@-]{0,199}")
+
 LAYOUTS: Registry[Opener] = Registry("dataset layout", "xaitools.data", DataError)
+WRITERS: Registry[Callable[[Dataset, str], Writer]] = Registry("layout to write", "xaitools.data", DataError)
 
 
 @runtime_checkable
@@ -49,6 +54,24 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+class Writer(Protocol):
+    """One split of a dataset as the files of a layout, each a name relative to the dataset's folder and its bytes.
+
+    left_out  what the layout has no place for, in words; complete when all items are through
+    """
+
+    @property
+    def left_out(self) -> Sequence[str]: ...
+
+    def files(self, sample: Sample) -> list[tuple[str, bytes]]:
+        """Raises DataError for an item that the layout cannot hold."""
+        ...
+
+    def lists(self) -> list[tuple[str, bytes]]:
+        """The files about all items, once these are through."""
+        ...
 
 
 def load_dataset(text: str) -> Dataset:
@@ -147,6 +170,17 @@ def unique(ids: Sequence[str], source: str) -> Sequence[str]:
             raise DataError(f"{source}: {entry!r} stands there twice; remove one of them")
         seen.add(entry)
     return ids
+
+
+def file_name(name: str) -> str:
+    """``name``, refused where it cannot name a file or stand in a list of files on every system.
+
+    >>> file_name("aachen_000000_000019")
+    'aachen_000000_000019'
+    """
+    if not NAME.fullmatch(name):
+        raise DataError(f"{name[:60]!r} cannot name a file; expected letters, digits and _.()+=@-, beginning with a letter or digit")
+    return name
 
 
 def readable(dataset: Dataset, indices: Sequence[int] | None = None) -> Iterator[tuple[int, Sample | DataError]]:

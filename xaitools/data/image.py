@@ -53,7 +53,16 @@ def read_map(source: str | Path, size: tuple[int, ...], *, name: str | None = No
 
     Raises DataError where it cannot be read, or is not of ``size``, the (H, W) of the picture that it labels.
     """
-    values = torch.from_numpy(_decoded(source, name, 1, _indices))
+    return _labels(source, size, name, _indices)
+
+
+def read_segments(source: str | Path, size: tuple[int, ...], *, name: str | None = None) -> Tensor:
+    """A picture of segment numbers as (H, W) int64: red + 256 green + 65536 blue, as COCO's panoptic task stores them."""
+    return _labels(source, size, name, _numbers)
+
+
+def _labels(source: str | Path, size: tuple[int, ...], name: str | None, decode: Callable[[Image.Image], np.ndarray]) -> Tensor:
+    values = torch.from_numpy(_decoded(source, name, 1, decode))
     if values.shape != torch.Size(size):
         raise DataError(f"{name or source}: label map is {_size(values.shape)}, its picture {_size(size)}; both must have one size")
     return values
@@ -142,3 +151,10 @@ def _indices(picture: Image.Image) -> np.ndarray:
     if picture.mode not in ("P", "L", "I", "I;16", "1"):
         raise DataError(f"a label map must hold one value a pixel (grey or palette), this one is {picture.mode}")
     return np.asarray(picture).astype(np.int64)
+
+
+def _numbers(picture: Image.Image) -> np.ndarray:
+    """(H, W) int64."""
+    if picture.mode != "RGB":
+        raise DataError(f"a picture of segment numbers must be RGB, this one is {picture.mode}")
+    return np.asarray(picture).astype(np.int64) @ np.array([1, 256, 65536])

@@ -89,6 +89,24 @@ def instance_masks(instances: Tensor, count: int, shown: str) -> Tensor | None:
     return torch.from_numpy(instances.numpy() == np.arange(1, count + 1)[:, None, None])
 
 
+def disjoint(masks: Tensor) -> bool:
+    """Whether each pixel of (N, H, W) is in one mask at most, and no mask is empty: what one map of numbers can hold."""
+    return bool((masks.sum(0) <= 1).all() and masks.any(2).any(1).all())
+
+
+def extents(masks: Tensor) -> list[Box]:
+    """The box of each mask (N, H, W) in pixel edges; (0, 0, 0, 0) where a mask is empty.
+
+    >>> extents(torch.ones(1, 4, 6, dtype=torch.bool))
+    [(0, 0, 6, 4)]
+    """
+    boxes: list[Box] = []
+    for mask in masks.numpy():
+        y, x = (np.flatnonzero(mask.any(axis)).tolist() or [0, -1] for axis in (1, 0))
+        boxes.append((x[0], y[0], x[-1] + 1, y[-1] + 1))
+    return boxes
+
+
 def check_room(count: int, size: Sequence[int], shown: str) -> None:
     """Refuse what would fill the memory: ``count`` objects with a mask of ``size`` (H, W) each."""
     if count * size[0] * size[1] > MAX_MASK_BYTES:

@@ -40,7 +40,8 @@ class Voc:
 
     Classes are those of classes.txt (lines ``name`` or ``id name``, labelme's class_names.txt too), else the 20 of
     VOC where these suffice, else the sorted names in Annotations.  In the last case nobody knows what a value of a
-    class map means, and the maps are not read.  An object marked difficult is to be ignored.
+    class map means, and the maps are not read; neither are they where there are more classes than 8 bits can tell apart.
+    An object marked difficult is to be ignored.
     """
 
     task = "detection"
@@ -56,7 +57,8 @@ class Voc:
             raise DataError(f"voc: {name!r} has no image; expected ids, one a line, in ImageSets, or XML files in Annotations")
         listed = _listed_classes(root)
         self.classes = listed or self._seen_classes()
-        readable_maps = (listed or self.classes == VOC_CLASSES) and (root / "SegmentationClass").is_dir()
+        told_apart = bool(listed or self.classes == VOC_CLASSES) and len(self.classes) < IGNORE
+        readable_maps = told_apart and (root / "SegmentationClass").is_dir()
         self.semantic_classes = ("background", *self.classes) if readable_maps else ()
         self.things = frozenset(self.classes if readable_maps else ())
 
@@ -192,10 +194,10 @@ def _number(parent: Element, tag: str, shown: str) -> float:
 def _listed_classes(root: Path) -> tuple[str, ...]:
     """Classes as a file lists them; empty where there is none."""
     file = next((file for file in CLASS_FILES if (root / file).is_file()), None)
-    return () if file is None else _class_list(lines(root, file), file)
+    return () if file is None else class_list(lines(root, file), file)
 
 
-def _class_list(rows: list[str], file: str) -> tuple[str, ...]:
+def class_list(rows: list[str], file: str) -> tuple[str, ...]:
     """Names in the order of their ids; without ids in the order of the lines."""
     rows = [row for row in rows if not row.startswith("#")]
     numbered = [re.fullmatch(r"(\d{1,3})\s+(.+)", row) for row in rows]
@@ -207,22 +209,25 @@ def _class_list(rows: list[str], file: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _splits(root: Path) -> dict[str, str]:
-    """Split to its list below ImageSets; lists of single classes ("dog_train") are no splits."""
-    for kind in ("Main", "Segmentation"):
-        stems = {path.stem for path in (root / "ImageSets" / kind).glob("*.txt")}
-        if stems:
-            return {stem: f"{kind}/{stem}" for stem in stems if stem.rpartition("_")[2] not in stems - {stem}}
-    return {}
+def _splits(root: Path, kind: str) -> dict[str, str]:
+    """Split to its list in ImageSets/KIND; lists of single classes ("dog_train") are no splits."""
+    stems = {path.stem for path in (root / "ImageSets" / kind).glob("*.txt")}
+    return {stem: f"{kind}/{stem}" for stem in stems if stem.rpartition("_")[2] not in stems - {stem}}
 
 
 @LAYOUTS.register("voc")
 def open_voc(path: str, split: str | None, options: Mapping[str, str]) -> Dataset:
-    """Without ImageSets the dataset is everything in Annotations."""
+    """Splits are those of ImageSets/Main, else of ImageSets/Segmentation; without either it is everything in Annotations.
+
+    ``#Segmentation/val`` is that list beside Main: in VOC itself the images that have class maps.
+    """
     no_options(options, "voc")
     root = folder(path, "voc", "JPEGImages", "Annotations")
-    splits = _splits(root)
+    segmentation = _splits(root, "Segmentation")
+    splits = _splits(root, "Main") or segmentation
     if not splits and split is None:
         return Voc(root, None, f"voc:{path}")
+    if split is not None:
+        splits |= {entry: entry for entry in segmentation.values()}
     split = choose_split(split, splits, "voc")
     return Voc(root, splits[split], f"voc:{path}#{split}")

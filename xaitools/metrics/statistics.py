@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .accuracy import Table, defined
+from .accuracy import Table
+from .ratios import defined
 
 POWER = (1.959964 + 0.841621) / 1.959964
 """By how much a drop must exceed the half width of its 95 % interval to be found four times out of five."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -31,9 +31,9 @@ class Context:
     Raises DataError when the dataset has no truth for the model.
     """
 
-    def __init__(self, dataset: Dataset, model: Model | None = None) -> None:
-        self.dataset, self.model = dataset, model
-        self.relabel = None if model is None else Relabel(dataset, model.task, model.classes)
+    def __init__(self, dataset: Dataset, model: Model | None = None, classes_map: Mapping[str, str] | None = None) -> None:
+        self.dataset, self.model, self.classes_map = dataset, model, classes_map
+        self.relabel = None if model is None else Relabel(dataset, model.task, model.classes, classes_map)
         self._things = [index for index, name in enumerate(dataset.semantic_classes) if name in dataset.things]
         self._donors: dict[str, Donors] = {}
 
@@ -62,11 +62,18 @@ class Context:
         data = self.dataset
         if "objects" in needs and not self._things and data.task not in ("detection", "instances"):
             return f"{data.name} has neither masks nor boxes nor classes that are objects"
-        if "gradients" in needs and not callable(getattr(self.model, "loss", None)):
+        if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
         if "donors" in needs and len(data) < 2:
             return f"{data.name} has no second image to take a background from"
         return None
+
+    def _has_loss(self) -> bool:
+        if getattr(self.model, "black_box", False) is None:  # shows at its first answer
+            first = next((item for _, item in readable(self.dataset) if isinstance(item, Sample)), None)
+            if first is not None and self.model is not None:
+                self.model.predict(first.image[None])
+        return callable(getattr(self.model, "loss", None)) and not getattr(self.model, "black_box", False)
 
     def objects(self, sample: Sample) -> Tensor:
         """(M, H, W) bool, one mask an object: masks, else connected pieces of object classes, else boxes."""

@@ -60,6 +60,11 @@ class Source:
     def then(self, scale: Tensor | None = None, shift: Tensor | None = None) -> Source:
         return replace(self, layer=self.layer.then(scale, shift))
 
+    def of_image(self, n: int) -> Source:
+        """The same call on image ``n`` of the batch only."""
+        shape = torch.Size([1, *self.layer.input_shape[1:]])
+        return replace(self, layer=replace(self.layer, input_shape=shape), inputs=tuple(each[n : n + 1] for each in self.inputs))
+
 
 @dataclass(frozen=True, eq=False)
 class Trail:
@@ -124,6 +129,22 @@ class Bend(torch.autograd.Function):
         g = ctx.back(gradient, x, value)
         ctx.note(total(gradient * value) - total(g * x))
         return None, None, None, g
+
+
+class Dead(torch.autograd.Function):
+    """The way through an operation without a rule: harmless where no relevance comes along, as in the boxes beside a class logit."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, refusal: MethodError) -> Tensor:
+        ctx.refusal = refusal
+        return value.view_as(value)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        if bool(gradient.any()):
+            raise ctx.refusal
+        return gradient, None
 
 
 class Tape(TorchFunctionMode):
@@ -227,9 +248,13 @@ class Tape(TorchFunctionMode):
             out = handler(self, func, *args, **kwargs)
             return out if target is None else self._renew(target, out)
         out = func(*args, **kwargs)
-        if any(made.requires_grad for made in tensors(out)):  # a shape, a comparison or a detached copy is no concern of ours
-            raise refuse(operation_name(func), "no rule is known for it; use another method, e.g. occlusion")
-        return out
+        if not any(made.requires_grad for made in tensors(out)):  # a shape, a comparison or a detached copy is no concern of ours
+            return out
+        refusal = refuse(operation_name(func), "no rule is known for it; use another method, e.g. occlusion")
+        if not isinstance(out, Tensor) and type(out) not in (list, tuple):
+            raise refusal
+        out = mapped(out, lambda made: self.follow(Dead.apply(made, refusal)) if made.requires_grad else made)  # type: ignore[no-untyped-call]
+        return out if target is None else self._renew(target, out)
 
     def _current(self, x: Any) -> Any:
         """Operations in place run out of place, so that stored activations stay intact; here their result is found again."""

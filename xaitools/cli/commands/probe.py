@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..arguments import at_commas, in_words, loaded_model, parsed_settings, parsed_severities
-from ..session import Session, common, running, with_session
+from ..session import Session, common, running, with_classes_map, with_session
 
 
 @click.command()
@@ -19,16 +19,19 @@ from ..session import Session, common, running, with_session
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report; may not hold another run.")
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with the same plan in --out.")
+@with_classes_map
 @running
 @common
 @with_session
 def command(
     session: Session, dataset: str, model_names: tuple[str, ...], probes: tuple[str, ...], severities: str, out: Path, engine: str,
-    resume: bool, limit: int | None, batch_size: int, workers: int, settings: tuple[str, ...], seed: int, device: str,
+    resume: bool, classes_map: Path | None, limit: int | None, batch_size: int, workers: int, settings: tuple[str, ...], seed: int,
+    device: str,
 ) -> None:  # fmt: skip
     """How much accuracy is lost when a cue is changed: drops with paired intervals, and a report."""
     from ...audit.run import probe_models
     from ...data import load_dataset
+    from ...data.relabel import read_classes_map
     from ...probes import PROBES
     from ...report.html import write_report
 
@@ -40,6 +43,7 @@ def command(
         results = probe_models(
             loaded, data, at_commas(probes) or None, severities=levels, out=out, resume=resume, limit=limit, batch_size=batch_size,
             seed=seed, params={key: value for key, value in params.items() if key != "model"}, progress=progress,
+            classes_map=read_classes_map(classes_map) if classes_map else None,
         )  # fmt: skip
     for file in write_report(results, out):
         session.say(f"wrote {file}")

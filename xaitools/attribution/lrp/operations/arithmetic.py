@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..tape import Tape, operation_name, ordered, refuse
 from .table import is_constant, operation, plainly, trail_of
@@ -67,6 +68,17 @@ def multiply(tape: Tape, func: Function, input: Any, other: Any, **options: Any)
     if trail.source is not None and trail.source.layer.per_channel(scale):
         return tape.layer(trail.source.then(scale), plainly(func, input, other))
     return tape.follow(func(input, other), trail.rescaled(scale), trail.reads_image, trail.gate)
+
+
+@operation(F.normalize)
+def normalize(
+    tape: Tape, func: Function, input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
+    """The length counts as constant: the gradient of a normalised vector is orthogonal to it and would explain nothing."""
+    if out is not None:
+        raise refuse("normalize into a given tensor", "leave out= away")
+    length = input.detach().norm(p, dim, keepdim=True).clamp_min(eps)
+    return multiply(tape, torch.div, input, length.expand_as(input))
 
 
 @operation(named="neg negative")

@@ -1,10 +1,11 @@
-"""Layers with weights, and batch normalisation, which is merged into the layer before it."""
+"""Layers with weights, and batch and group normalisation, which are merged into the layer before them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -74,3 +75,29 @@ def batch_norm(
     slope, level = (v.reshape(-1, *[1] * (input.dim() - 2)) for v in (scale, shift))
     out = tape.bend(tape.name("batch_norm", weight, bias), input, compute, lambda g, x, value: g * slope)
     return tape.follow(out, trail.rescaled(slope, level), trail.reads_image)
+
+
+@operation(F.group_norm, torch.group_norm)
+def group_norm(
+    tape: Tape, func: Function, input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5, *enabled: bool,
+) -> Tensor:  # fmt: skip
+    """Mean and variance of the image count as constants; what is left is a batch normalisation, another one for each image."""
+    trail, compute = trail_of(tape, input), plainly(func, input, num_groups, weight, bias, eps, *enabled)
+    values = input.detach().reshape(len(input), num_groups, -1)
+    variance, mean = torch.var_mean(values, 2, correction=0)
+    each = input.shape[1] // num_groups
+    scale = (variance + eps).rsqrt().repeat_interleave(each, 1)  # (N, C)
+    scale = scale if weight is None else weight.detach() * scale
+    shift = -mean.repeat_interleave(each, 1) * scale
+    shift = shift if bias is None else bias.detach() + shift
+    if trail.source is None or input.dim() != trail.source.layer.dims + 2:
+        slope, level = (v.reshape(*v.shape, *[1] * (input.dim() - 2)) for v in (scale, shift))
+        out = tape.bend(tape.name("group_norm", weight, bias), input, compute, lambda g, x, value: g * slope)
+        return tape.follow(out, trail.rescaled(slope, level), trail.reads_image)
+    outs, value = [], compute()
+    for n in range(len(input)):
+        alone = trail.source.of_image(n).then(scale[n], shift[n])
+        outs.append(tape.layer(alone, lambda n=n: value[n : n + 1]))  # type: ignore[misc]
+    shadows = zip(*(trail_of(tape, out).shadows for out in outs), strict=True)
+    return tape.follow(torch.cat(outs), [torch.cat(beside) for beside in shadows])

@@ -1,0 +1,241 @@
+"""One-stage detection: torchvision's RetinaNet, FCOS and SSD, every final box traced back to its anchor.
+
+Lin et al. 2017, Tian et al. 2019, Liu et al. 2016.  Anchors are numbered over all levels, in the order of the heads'
+outputs.  The number and the class of a final box give the raw logit again, differentiable down to the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.fcos import FCOS, FCOSClassificationHead, FCOSRegressionHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNet, RetinaNetClassificationHead, RetinaNetRegressionHead
+from torchvision.models.detection.ssd import SSD, SSDScoringHead
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+
+from ..errors import ModelError
+from ..types import Decision, Prediction, Sample
+from .base import Adapter, as_found, check_images, read
+from .tracing import at_least_float32, check_trace, edge_move, lowered, only_resizing, scale_of
+
+HEADS = {
+    RetinaNet: (RetinaNetClassificationHead, RetinaNetRegressionHead),
+    FCOS: (FCOSClassificationHead, FCOSRegressionHead),
+    SSD: (SSDScoringHead, SSDScoringHead),
+}
+Ranked = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Scores, labels, numbers of anchors and boxes of what the network ranks together."""
+
+
+class OneStageModel(Adapter):
+    """``classes`` are the object classes; the network's output ``first + i`` is class i.
+
+    torchvision's weights have 1 as ``first``: output 0 is background (SSD) or never used (RetinaNet, FCOS).  Boxes that
+    score more than ``score_threshold`` are listed, also below the network's own threshold.
+
+    The explained number of a box is the raw class logit of its anchor.  RetinaNet and FCOS judge each class by itself, by
+    a sigmoid.  FCOS's centerness, which takes part in its score √(sigmoid(class) sigmoid(centerness)), is no part of it.
+    That of an edge is how far the regression outputs move it, in sides of the anchor: exactly for FCOS, whose outputs
+    are distances from the anchor's centre, to first order for the others.
+    """
+
+    task = "detection"
+    module: Any  # torchvision's parts are typed as plain modules
+
+    def __init__(self, module: nn.Module, classes: Sequence[str], *, first: int = 1, score_threshold: float = 0.05, **options: Any) -> None:
+        family = next((each for each in HEADS if isinstance(module, each)), None)
+        if family is None:
+            raise ModelError(f"got {type(module).__name__}; expected a torchvision RetinaNet, FCOS or SSD")
+        transform: Any = module.transform
+        options = {"mean": transform.image_mean, "std": transform.image_std} | options
+        super().__init__(module, classes, **options)
+        heads = (getattr(module.head, "classification_head", None), getattr(module.head, "regression_head", None))
+        if not all(isinstance(head, kind) for head, kind in zip(heads, HEADS[family], strict=True)):
+            came = " and ".join(type(head).__name__ for head in heads)
+            raise ModelError(f"{self.name}: heads {came}; expected those of torchvision's {family.__name__}")
+        self.sigmoid, self.first, self.score_threshold = family is not SSD, first, score_threshold
+        if first not in (0, 1) or (first == 0 and not self.sigmoid):
+            raise ModelError(
+                f"{self.name}: first={first}; expected 1" + (" or 0" if self.sigmoid else ", output 0 of an SSD is background")
+            )
+        outputs: Any = getattr(heads[0], "num_classes" if self.sigmoid else "num_columns")
+        if outputs != len(self.classes) + first:
+            rest = f" and {'an unused output' if self.sigmoid else 'background'} before them" if first else ""
+            remedy = "give all classes" + (", or the other of first=0 and first=1" if self.sigmoid else "")
+            raise ModelError(f"{self.name}: {outputs} class outputs for {len(self.classes)} classes{rest}; {remedy}")
+        self.transform = only_resizing(transform)
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        check_images(images)
+        size, net = (int(images.shape[-2]), int(images.shape[-1])), self.module
+        with torch.no_grad(), as_found(self):
+            batch, features = self._features(self.normalise(images))
+            outputs, anchors = net.head(features), net.anchor_generator(batch, features)
+            counts = self._counts(features)
+            with lowered(net, self.score_threshold):
+                if self.sigmoid:
+                    split = {key: list(value.split(counts, dim=1)) for key, value in outputs.items()}
+                    own = net.postprocess_detections(split, [list(each.split(counts)) for each in anchors], batch.image_sizes)
+                else:
+                    own = net.postprocess_detections(outputs, anchors, batch.image_sizes)
+                return [
+                    self._trace({key: value[row] for key, value in outputs.items()}, anchors[row], counts, own[row], shape, size)
+                    for row, shape in enumerate(batch.image_sizes)
+                ]
+
+    def _features(self, x: Tensor) -> tuple[ImageList, list[Tensor]]:
+        batch, _ = self.transform(list(x), None)
+        features = self.module.backbone(batch.tensors)
+        return batch, list(features.values()) if isinstance(features, dict) else [features]
+
+    def _counts(self, features: Sequence[Tensor]) -> list[int]:
+        """How many anchors each level has."""
+        each = self.module.anchor_generator.num_anchors_per_location()
+        return [level.shape[-2] * level.shape[-1] * per_place for level, per_place in zip(features, each, strict=True)]
+
+    # -- the trace
+
+    def _trace(
+        self, outputs: dict[str, Tensor], anchors: Tensor, counts: list[int], own: dict[str, Tensor], shape: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Prediction:  # fmt: skip
+        """torchvision's post-processing again, carrying the anchor; refused if the result is not ``own``."""
+        net, decode = self.module, self._decoder(shape)
+        groups = self._by_level(outputs, anchors, counts, decode) if self.sigmoid else self._by_class(outputs, anchors, decode)
+        scores, labels, numbers, boxes = (torch.cat(each) for each in zip(*groups, strict=True))
+        keep = batched_nms(boxes, scores, labels, net.nms_thresh)[: net.detections_per_img]
+        check_trace(self.name, own, boxes=boxes[keep], scores=scores[keep], labels=labels[keep])
+        # torchvision also lists boxes without area, clipped away at the border, and the unused output 0
+        keep = keep[(scores[keep] > self.score_threshold) & (labels[keep] >= self.first) & (boxes[keep, 2:] > boxes[keep, :2]).all(1)]
+        scale = scale_of(shape, size).to(boxes)
+        return Prediction(
+            self.task, self.classes, size, (labels[keep] - self.first).cpu(), scores[keep].float().cpu(),
+            boxes=at_least_float32(boxes[keep] / scale), anchors=numbers[keep].cpu(),
+            candidates=at_least_float32(decode(outputs["bbox_regression"], anchors) / scale),
+        )  # fmt: skip
+
+    def _decoder(self, shape: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
+        """(regression outputs, anchors) -> boxes inside the network's input of that shape."""
+        coder = self.module.box_coder
+        plain = coder.decode if isinstance(self.module, FCOS) else coder.decode_single
+        return lambda deltas, anchors: clip_boxes_to_image(plain(deltas, anchors), shape)
+
+    def _by_level(
+        self, outputs: dict[str, Tensor], anchors: Tensor, counts: list[int], decode: Callable[[Tensor, Tensor], Tensor]
+    ) -> Iterator[Ranked]:
+        """RetinaNet and FCOS: the best of all classes, level by level."""
+        start = 0
+        levels = [outputs[key].split(counts) for key in ("cls_logits", "bbox_regression")]
+        centres = outputs["bbox_ctrness"].split(counts) if "bbox_ctrness" in outputs else [None] * len(counts)
+        for logits, deltas, centre, boxes in zip(*levels, centres, anchors.split(counts), strict=True):
+            scores = (logits.sigmoid() if centre is None else torch.sqrt(logits.sigmoid() * centre.sigmoid())).flatten()
+            best, classes = self._best(scores), logits.shape[-1]
+            numbers = best // classes
+            yield scores[best], best % classes, start + numbers, decode(deltas[numbers], boxes[numbers])
+            start += len(logits)
+
+    def _by_class(self, outputs: dict[str, Tensor], anchors: Tensor, decode: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Ranked]:
+        """SSD: the best anchors over all levels, class by class."""
+        probabilities, boxes = outputs["cls_logits"].softmax(-1), decode(outputs["bbox_regression"], anchors)
+        for label, scores in enumerate(probabilities.unbind(-1)):
+            if label:
+                best = self._best(scores)
+                yield scores[best], torch.full_like(best, label), best, boxes[best]
+
+    def _best(self, scores: Tensor) -> Tensor:
+        above = torch.where(scores > self.module.score_thresh)[0]
+        return above[scores[above].topk(min(len(above), self.module.topk_candidates)).indices]
+
+    # -- the explained number
+
+    def score_pairs(self, x: Tensor, pairs: Sequence[tuple[int, Decision]]) -> Tensor:
+        _, features = self._features(x)
+        places = [self._place(decision, self._counts(features)) for _, decision in pairs]
+        # the heads look at one level after the other, so that only the levels in question need running
+        heads = self.module.head.classification_head, self.module.head.regression_head
+        ran: dict[tuple[int, bool], Tensor] = {}
+        scores = []
+        for (row, decision), (level, number) in zip(pairs, places, strict=True):
+            moved = decision.edge is not None
+            if (level, moved) not in ran:
+                ran[level, moved] = _on_level(heads[moved], features, level)
+            scores.append(self._score(ran[level, moved][row, number], decision))
+        return torch.stack(scores)
+
+    def _place(self, decision: Decision, counts: Sequence[int]) -> tuple[int, int]:
+        """Level of an anchor and its number there."""
+        if decision.anchor is None:
+            raise ModelError(f"{self.name}: target {decision.target} names no box; a detector explains boxes")
+        number = decision.anchor
+        for level, count in enumerate(counts):
+            if 0 <= number < count:
+                return level, number
+            number -= count
+        raise ModelError(f"{self.name}: anchor {decision.anchor} of {sum(counts)}; the image has another size than the predicted one")
+
+    def _score(self, outputs: Tensor, decision: Decision) -> Tensor:
+        if decision.edge is None:
+            return read(outputs[self.first :], decision, sigmoid=True) if self.sigmoid else read(outputs, decision, first=self.first)
+        if isinstance(self.module, FCOS):
+            side = ("left", "top", "right", "bottom").index(decision.edge)
+            return outputs[side] if side >= 2 else -outputs[side]
+        return edge_move(outputs, self.module.box_coder.weights, decision.edge)
+
+    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
+        """Cross-entropy (binary where each class is judged by itself) of the anchors that training would match with the true boxes.
+
+        FCOS: plus that of their centerness.  Raising it makes the detector miss or rename what is there.  (N,); 0 for an
+        image whose objects match no anchor.
+        """
+        batch, features = self._features(self.normalise(images))
+        outputs, anchors = self.module.head(features), self.module.anchor_generator(batch, features)
+        scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1])))
+        losses = []
+        for row, (sample, boxes) in enumerate(zip(samples, anchors, strict=True)):
+            logits, nothing = outputs["cls_logits"][row], outputs["cls_logits"][row].sum() * 0
+            if sample.boxes is None or sample.labels is None or not len(sample.boxes):
+                losses.append(nothing)
+                continue
+            match = self._match((sample.boxes.double() * scale).to(boxes), boxes, self._counts(features))
+            here = match >= 0
+            labels = sample.labels.to(match.device)[match[here]]
+            if not len(labels):
+                losses.append(nothing)
+            elif self.sigmoid:
+                truth = F.one_hot(labels, len(self.classes)).to(logits)
+                each = F.binary_cross_entropy_with_logits(logits[here, self.first :], truth, reduction="none").sum(1)
+                if "bbox_ctrness" in outputs:
+                    each = each + F.softplus(-outputs["bbox_ctrness"][row, here, 0])
+                losses.append(each.mean())
+            else:
+                losses.append(F.cross_entropy(logits[here], labels + self.first))
+        return torch.stack(losses)
+
+    def _match(self, truth: Tensor, anchors: Tensor, counts: Sequence[int]) -> Tensor:
+        """(A,): the true box that training assigns to each anchor, negative where none."""
+        if not isinstance(self.module, FCOS):
+            return self.module.proposal_matcher(box_iou(truth, anchors))
+        # Tian et al. 2019, section 3.2: centres inside the box and near its middle, on the level of its size; the smallest box wins
+        middle, centres, sides = (truth[:, :2] + truth[:, 2:]) / 2, (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
+        near = (centres[:, None] - middle).abs().amax(2) < self.module.center_sampling_radius * sides[:, None]
+        distances = torch.cat([centres[:, None] - truth[:, :2], truth[:, 2:] - centres[:, None]], 2)
+        low, high = sides * 4, sides * 8
+        low[: counts[0]], high[-counts[-1] :] = 0, float("inf")
+        reach = distances.amax(2)
+        fits = near & (distances.amin(2) > 0) & (reach > low[:, None]) & (reach < high[:, None])
+        areas = (truth[:, 2:] - truth[:, :2]).prod(1)
+        smallest = torch.where(fits, areas, float("inf")).min(1)
+        return torch.where(fits.any(1), smallest.indices, -1)
+
+
+def _on_level(head: nn.Module, features: Sequence[Tensor], level: int) -> Tensor:
+    """What a head says of all anchors of one level, (N, A, columns)."""
+    if isinstance(head, SSDScoringHead):  # one module per level
+        head = SSDScoringHead(nn.ModuleList([head.module_list[level]]), head.num_columns)
+    outputs = head([features[level]])
+    return outputs[0] if isinstance(outputs, tuple) else outputs

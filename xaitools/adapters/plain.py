@@ -1,0 +1,176 @@
+"""Detectors of any make, by what they return.
+
+A dict ``{"boxes": (N, A, 4), "logits": (N, A, C)[, "objectness": (N, A)]}`` before suppression (the head of a YOLO,
+the queries of a DETR) is thresholded, suppressed and differentiated here.  A list of N dicts with boxes, labels and
+scores is a black box: it can be occluded and probed, and says nothing of the logits behind its boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms, box_iou
+
+from ..errors import MethodError, ModelError
+from ..types import Decision, Prediction, Sample
+from .base import Adapter, as_found, check_images, read
+from .fit import Fit
+
+EDGES = {"left": 0, "top": 1, "right": 2, "bottom": 3}
+FORMS = 'a dict {"boxes": (N, A, 4), "logits": (N, A, C)} or a list of N dicts with boxes (D, 4), labels (D,), scores (D,)'
+
+
+class PlainDetector(Adapter):
+    """``background`` says which output or label means nothing: first, last, or none.
+
+    With a background the class probabilities are a softmax over all outputs, without one each is a sigmoid of its
+    own; a score is the class probability times the sigmoid of the objectness, where there is one.  The explained
+    number is the class logit, and the edge of a box is its coordinate in pixels of the image.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        classes: Sequence[str],
+        *,
+        task: str = "detection",
+        background: str = "first",
+        score_threshold: float = 0.05,
+        nms: float = 0.5,
+        most: int = 100,
+        fit: Fit | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(module, classes, **options)
+        self.task, self.fit = task, fit or Fit()
+        self.first, self.sigmoid = int(background == "first"), background == "none"
+        self.score_threshold, self.nms, self.most = score_threshold, nms, most
+        self.black_box = None
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        check_images(images)
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        with torch.no_grad(), as_found(self):
+            out, seen = self._answer(self.normalise(images))
+        if self.black_box:
+            return [self._listed(each, seen, size) for each in out]
+        boxes, logits, objectness = out
+        boxes, logits = self.fit.boxes_back(boxes.float(), size).cpu(), logits.float().cpu()
+        scores = (logits.sigmoid() if self.sigmoid else logits.softmax(-1))[..., self.first : self.first + len(self.classes)]
+        if objectness is not None:
+            scores = scores * objectness.float().cpu().sigmoid()[..., None]
+        return [self._suppressed(*each, size) for each in zip(boxes, scores, strict=True)]
+
+    def _answer(self, x: Tensor) -> tuple[Any, tuple[int, int]]:
+        """What the network says of normalised images, checked, and the (H, W) that it saw."""
+        x = self.fit(x)
+        out, seen = self.module(x), (int(x.shape[-2]), int(x.shape[-1]))
+        if isinstance(out, list | tuple) and len(out) == len(x) and all(isinstance(each, Mapping) for each in out):
+            self.black_box = True
+            return out, seen
+        if not isinstance(out, Mapping) or "boxes" not in out or "logits" not in out:
+            keys = f" with {', '.join(map(str, out))}" if isinstance(out, Mapping) else ""
+            raise ModelError(f"{self.name}: returned {type(out).__name__}{keys}; expected {FORMS}")
+        self.black_box = False
+        boxes, logits, objectness = out["boxes"], out["logits"], out.get("objectness")
+        outputs = len(self.classes) + (not self.sigmoid)
+        if boxes.dim() != 3 or boxes.shape[0] != len(x) or boxes.shape[-1] != 4:
+            raise ModelError(f"{self.name}: boxes are {tuple(boxes.shape)}; expected ({len(x)}, A, 4), xyxy in pixels of the input")
+        if logits.shape != (*boxes.shape[:2], outputs):
+            what = "one a class" if self.sigmoid else "the classes and background; say background=none if there is none"
+            raise ModelError(f"{self.name}: logits are {tuple(logits.shape)}; expected {(*boxes.shape[:2], outputs)}, {what}")
+        if objectness is not None and objectness.shape != boxes.shape[:2]:
+            raise ModelError(f"{self.name}: objectness is {tuple(objectness.shape)}; expected {tuple(boxes.shape[:2])}")
+        return (boxes, logits, objectness), seen
+
+    def _suppressed(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Prediction:
+        """What is left of the candidates after threshold and suppression within each class."""
+        anchors, labels = torch.where(scores > self.score_threshold)
+        found = scores[anchors, labels]
+        inside = _clipped(boxes[anchors], size)
+        keep = torch.where((inside[:, 2:] > inside[:, :2]).all(1))[0]
+        keep = keep[batched_nms(inside[keep], found[keep], labels[keep], self.nms)][: self.most]
+        return Prediction(
+            self.task, self.classes, size, labels[keep], found[keep], boxes=inside[keep], anchors=anchors[keep], candidates=boxes
+        )
+
+    def _listed(self, out: Mapping[str, Any], seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
+        """A black box's own final boxes, in pixels of the image."""
+        missing = [key for key in ("boxes", "labels", "scores") if not isinstance(out.get(key), Tensor)]
+        if missing:
+            raise ModelError(f"{self.name}: a dict without {', '.join(missing)} as a tensor; expected {FORMS}")
+        boxes, labels, scores = (out[key].detach().cpu() for key in ("boxes", "labels", "scores"))
+        count, outputs = len(scores), len(self.classes) + (not self.sigmoid)
+        if boxes.shape != (count, 4) or labels.shape != (count,) or scores.dim() != 1:
+            shapes = f"boxes {tuple(boxes.shape)}, labels {tuple(labels.shape)}, scores {tuple(scores.shape)}"
+            raise ModelError(f"{self.name}: {shapes}; expected (D, 4), (D,), (D,)")
+        if count and not 0 <= int(labels.min()) <= int(labels.max()) < outputs:
+            came = f"labels {int(labels.min())} to {int(labels.max())}"
+            raise ModelError(f"{self.name}: {came}; expected 0 to {outputs - 1}; see background=first|last|none")
+        labels = labels.long() - self.first
+        order = scores.argsort(descending=True, stable=True)
+        real = (scores > self.score_threshold) & (labels >= 0) & (labels < len(self.classes))
+        order = order[real[order]][: self.most]
+        place = _clipped(self.fit.boxes_back(boxes[order].float(), size), size)
+        masks = self._masks(out.get("masks"), order, seen, size) if self.task == "instances" else None
+        return Prediction(self.task, self.classes, size, labels[order], scores[order].float(), boxes=place, masks=masks)
+
+    def _masks(self, masks: Any, order: Tensor, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """(D, H, W) bool at the image's size from masks (D, 1, h, w) or (D, h, w) in [0, 1]."""
+        if not isinstance(masks, Tensor) or tuple(masks.shape[-2:]) != seen or masks.dim() not in (3, 4):
+            came = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
+            raise ModelError(f"{self.name}: masks are {came}; expected (D, 1, {seen[0]}, {seen[1]}) in [0, 1] for instances")
+        each = masks.detach().cpu().float().reshape(-1, 1, seen[0], seen[1])[order]
+        return self.fit.back(each, size, seen)[:, 0] >= 0.5
+
+    def score_pairs(self, x: Tensor, pairs: Sequence[tuple[int, Decision]]) -> Tensor:
+        out, _ = self._answer(x)
+        if self.black_box:
+            raise MethodError(f"{self.name} is a black box that returns only final boxes, without logits or gradients; use occlusion-drise")
+        boxes, logits, _ = out
+        boxes = self.fit.boxes_back(boxes, (int(x.shape[-2]), int(x.shape[-1])))
+        return torch.stack([self._score(boxes[row], logits[row], decision) for row, decision in pairs])
+
+    def _score(self, boxes: Tensor, logits: Tensor, decision: Decision) -> Tensor:
+        if decision.anchor is None:
+            raise ModelError(f"{self.name}: target {decision.target} names no box; a detector explains boxes")
+        if decision.edge is not None:
+            return boxes[decision.anchor, EDGES[decision.edge]]
+        return read(logits[decision.anchor], decision, first=self.first, sigmoid=self.sigmoid)
+
+    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
+        """Of each true box the cross-entropy (and objectness) at the candidate that overlaps it most, their mean (N,).
+
+        Raising it makes the detector miss or rename what is there; 0 for an image without objects.
+        """
+        out, _ = self._answer(self.normalise(images))
+        if self.black_box:
+            raise MethodError(f"{self.name} is a black box without gradients; attacks need them")
+        boxes, logits, objectness = out
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        losses = []
+        for row, sample in enumerate(samples):
+            if sample.boxes is None or sample.labels is None or not len(sample.boxes):
+                losses.append(logits[row].sum() * 0)
+                continue
+            place = self.fit.boxes_back(boxes[row].detach(), size)
+            nearest = box_iou(sample.boxes.to(place), place).argmax(1)
+            truth = sample.labels.to(logits.device) + self.first
+            mine = logits[row, nearest]
+            if self.sigmoid:
+                each = F.binary_cross_entropy_with_logits(mine, F.one_hot(truth, mine.shape[1]).to(mine), reduction="none").sum(1)
+            else:
+                each = F.cross_entropy(mine, truth, reduction="none")
+            if objectness is not None:
+                each = each + F.softplus(-objectness[row, nearest])
+            losses.append(each.mean())
+        return torch.stack(losses)
+
+
+def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = size
+    return torch.stack([boxes[:, i].clamp(0, height if i % 2 else width) for i in range(4)], 1)
