@@ -1,10 +1,12 @@
-"""Drawn scenes whose true cue is known: ``scenes:SPLIT?n=&seed=&size=&shortcut=&rho=&prevalence=``.
+"""Drawn scenes whose true cue is known: ``scenes:SPLIT?n=&seed=&size=&shortcut=&rho=&prevalence=&crop=``.
 
 Five classes told apart by shape alone.  Six factors, each of which can be tied to the class: background and
 light (five values each, of the whole scene), texture and pose (five values each, of every object), tag and
 cooccurrence (there or not).  Every factor has a random stream of its own, so the scenes of two datasets that
 differ only in ``shortcut`` or ``rho`` differ only in that factor.  ``others`` (1) scales how often there are objects
 of other classes than the subject's: with 0 a tied cue tells the class of everything in the scene.
+
+``crop`` makes it a set for classifiers: of each scene only the square around its subject, at so many pixels a side.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import DataError, unknown
 from ..types import Sample
@@ -42,6 +46,11 @@ class Scenes:
     cooccurrence (bool), texture, pose (one of 0..4 per object), and visible, the share of each object's pixels
     that no other object hides.  Images have 8 bits per channel, so a PNG of a scene reads back as the same scene.
 
+    With ``crop`` the image is cut around the subject's object, of two the one in front, and resized.  The square holds
+    it at any pose with a tenth to spare and is moved into the scene where it would leave it, so no factor moves it and
+    each stays as far as it is in view: backgrounds and lights are, the tag in its corner mostly not.  The sample then
+    has its label, the map of what is in view and the tags of the whole scene, but no boxes and masks.
+
     >>> scenes = Scenes("test", n=1)
     >>> scenes.name
     'scenes:test?n=1&seed=0&size=96&shortcut=none&rho=0&prevalence=0.3'
@@ -49,7 +58,7 @@ class Scenes:
     2
     """
 
-    task = "detection"
+    task: str = "detection"
     classes: tuple[str, ...] = SHAPES
     semantic_classes: tuple[str, ...] = ("background", *SHAPES)
     things: frozenset[str] = frozenset(SHAPES)
@@ -64,6 +73,7 @@ class Scenes:
         rho: float | None = None,
         prevalence: float = 0.3,
         others: float = 1.0,
+        crop: int | None = None,
     ) -> None:
         if split not in SPLITS:
             raise DataError(f"scenes: {unknown('split', split, SPLITS)}; write e.g. scenes:test?n=50")
@@ -76,12 +86,16 @@ class Scenes:
         _within("rho", rho, 0, 1)
         _within("prevalence", prevalence, 0, 1)
         _within("others", others, 0, 1)
+        _within("crop", 32 if crop is None else crop, 16, 512)
         if shortcut == "none" and rho:
             raise DataError(f"scenes: rho={rho:g} has nothing to tie; name a shortcut, e.g. shortcut=background")
         self.split, self.seed, self.size = split, seed, size
         self.shortcut, self.rho, self.prevalence, self.others = shortcut, rho, prevalence, others
         self.name = f"scenes:{split}?n={n}&seed={seed}&size={size}&shortcut={shortcut}&rho={_short(rho)}&prevalence={_short(prevalence)}"
         self.name += "" if others == 1 else f"&others={_short(others)}"
+        self.name += "" if crop is None else f"&crop={crop}"
+        self.crop = crop
+        self.task = "detection" if crop is None else "classification"
         self.ids: Sequence[str] = [f"{split}-{index:05d}" for index in range(n)]
 
     def __len__(self) -> int:
@@ -108,11 +122,16 @@ class Scenes:
         picture = render(scene, self.size)
         labels = torch.tensor([thing.kind for thing in scene.things])
         masks = torch.from_numpy(picture.masks)
+        image = torch.from_numpy(picture.image).permute(2, 0, 1).contiguous().to(torch.float32) / 255
+        semantic = (masks * (labels + 1)[:, None, None]).sum(0)  # masks are disjoint
+        if self.crop is not None:
+            image, semantic = _cut(image, semantic, _square(scene, self.size), self.crop)
+            return Sample(id=self.ids[index], image=image, label=scene.subject, semantic=semantic, tags=_tags(scene, picture))
         return Sample(
             id=self.ids[index],
-            image=torch.from_numpy(picture.image).permute(2, 0, 1).contiguous().to(torch.float32) / 255,
+            image=image,
             label=scene.subject,
-            semantic=(masks * (labels + 1)[:, None, None]).sum(0),  # masks are disjoint
+            semantic=semantic,
             boxes=torch.tensor([_box(mask) for mask in picture.masks], dtype=torch.float32),
             labels=labels,
             masks=masks,
@@ -270,6 +289,23 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def _square(scene: Scene, size: int) -> tuple[int, int, int]:
+    """(left, top, side) in pixels of the square with the subject's object: its circle, which knows nothing of pose."""
+    thing = [thing for thing in scene.things if thing.kind == scene.subject][-1]  # the one in front
+    side = min(size, round(2.2 * thing.radius * size))
+    left, top = (min(max(0, round(centre * size - side / 2)), size - side) for centre in (thing.x, thing.y))
+    return left, top, side
+
+
+def _cut(image: Tensor, semantic: Tensor, square: tuple[int, int, int], pixels: int) -> tuple[Tensor, Tensor]:
+    """The ``square`` of both at ``pixels`` x ``pixels``; the image keeps 8 bits per channel."""
+    left, top, side = square
+    image, semantic = (each[..., top : top + side, left : left + side] for each in (image, semantic))
+    image = F.interpolate(image[None], (pixels, pixels), mode="bilinear", antialias=True)[0]
+    semantic = F.interpolate(semantic[None, None].float(), (pixels, pixels), mode="nearest-exact")[0, 0].long()
+    return (image * 255).round().clamp(0, 255) / 255, semantic
+
+
 def _value(name: str, value: Any) -> int:
     if value not in range(VALUES):
         raise DataError(f"scenes: {name}={value!r} is not one of 0..{VALUES - 1}")
@@ -288,6 +324,7 @@ def _short(value: float) -> str:
 
 _OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "n": int, "seed": int, "size": int, "shortcut": str, "rho": float, "prevalence": float, "others": float,
+    "crop": int,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from ..errors import ModelError
 from ..files import write_bytes, write_text
 from ..locations import data_root
 from ..metrics.evaluate import evaluate
-from . import detection, segmentation
+from . import classification, detection, segmentation
 from .loop import State
 
 KEYS = ("name", "architecture", "task", "data", "input", "training")
@@ -68,8 +68,9 @@ def _half(value: torch.Tensor) -> torch.Tensor:
 def _train(
     network: nn.Module, facts: Mapping[str, Any], splits: Mapping[str, Dataset], out: Path, resume: bool, say: Callable[[str], None]
 ) -> State:
-    if facts["task"] == "segmentation":
-        return segmentation.train(network, splits["train"], splits["val"], facts, out, resume=resume, say=say)
+    plain = {"classification": classification.train, "segmentation": segmentation.train}.get(facts["task"])
+    if plain is not None:
+        return plain(network, splits["train"], splits["val"], facts, out, resume=resume, say=say)
 
     def score(module: nn.Module, dataset: Dataset) -> float:
         model = zoo.adapt(module, facts, name=facts["name"])

@@ -44,7 +44,7 @@ def train(
         # the first epochs see everything at half the size, which costs a quarter and teaches most of it
         target = (full[0] // 2, full[1] // 2) if epoch < int(settings.get("half_size_epochs", 0)) else full
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            pairs = [_augment(images[i], maps[i], target, settings, generator) for i in order[start : start + batch_size]]
+            pairs = [augment(images[i], maps[i], target, settings, generator) for i in order[start : start + batch_size]]
             yield torch.stack([image for image, _ in pairs]), torch.stack([semantic for _, semantic in pairs])
 
     def logits(batch: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def _preload(dataset: Dataset, say: Callable[[str], None]) -> tuple[Tensor, Tens
     return torch.stack(images), torch.stack(maps)
 
 
-def _augment(
+def augment(
     image: Tensor, semantic: Tensor, target: tuple[int, int], settings: Mapping[str, Any], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A random part of the image at the network's size, perhaps mirrored, its light and colour changed a little."""
