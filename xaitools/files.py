@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,15 @@ def read_json(path: str | Path) -> Any:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not JSON, or cut short ({error}); make it again") from None
+
+
+def folder_name(name: str) -> str:
+    """``name`` as every file system takes it.
+
+    >>> folder_name("smp:Unet?encoder=resnet18")
+    'smp_Unet_encoder_resnet18'
+    """
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:80] or "unnamed"
 
 
 def canonical(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,14 +83,6 @@ def _short(value: Any) -> str:
         return f"{len(value)} entries"
     text = str(value)
     return text if len(text) <= 40 else f"{text[:12]}..."
-
-
-def folder_name(name: str) -> str:
-    """
-    >>> folder_name("smp:Unet?encoder=resnet18")
-    'smp_Unet_encoder_resnet18'
-    """
-    return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:80] or "model"
 
 
 def check_saved(out: Path, run: Mapping[str, Any]) -> None:

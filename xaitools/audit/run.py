@@ -13,10 +13,11 @@ from typing import Any
 from ..adapters import Model
 from ..data import Dataset
 from ..errors import PlanError
+from ..files import folder_name
 from ..probes import Context
 from ..types import ProbeResult
 from .examples import make_examples
-from .folder import claim, claim_parent, folder_name, write_run
+from .folder import claim, claim_parent, write_run
 from .plan import CLEAN, Plan, make_plan
 from .records import Folder, Memory, Row, joined
 from .tally import Tally, make_report

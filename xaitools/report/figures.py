@@ -72,18 +72,23 @@ def figure(
     """
     explanations = explanations_of(result, image, prediction)
     layout = layout or ("single" if len(explanations) == 1 else "sheet")
-    if layout not in ("single", "sheet"):
-        raise XaiError(f"layout {layout!r}; expected single or sheet")
     if layout == "single" and len(explanations) > 1:
         raise XaiError(f"layout single takes one image, got {len(explanations)}; use sheet, or draw them one by one")
     lone = layout == "single" and explanations[0].image is None and len(explanations[0].attributions) == 1
     width_mm = width_mm or (85.0 if lone else 180.0)
+    look = check_look(layout, scale, width_mm, dpi, font, titles)
+    with style(font):
+        return _single(explanations[0], look) if layout == "single" else _sheet(explanations, look)
+
+
+def check_look(layout: str, scale: str | float | None, width_mm: float, dpi: int, font: str, titles: bool = True) -> _Look:
+    """The look of a figure, or one line that says which of its numbers cannot be; to be asked before maps are computed."""
+    if layout not in ("single", "sheet"):
+        raise XaiError(f"layout {layout!r}; expected single or sheet")
     if not (NARROWEST <= width_mm <= 1000 and 30 <= dpi <= 1200):
         raise XaiError(f"a figure of {width_mm:g} mm at {dpi} dpi; expected {NARROWEST:g} to 1000 mm and 30 to 1200 dpi")
     check_font(font)
-    look = _Look(_scale(scale, layout), width_mm, dpi, font, titles)
-    with style(font):
-        return _single(explanations[0], look) if layout == "single" else _sheet(explanations, look)
+    return _Look(_scale(scale, layout), width_mm, dpi, font, titles)
 
 
 def _scale(scale: str | float | None, layout: str) -> str | float:

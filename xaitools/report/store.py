@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import DataError, PlanError, XaiError
-from ..files import DRAFT, plain, read_json, write_bytes, write_json
+from ..files import DRAFT, folder_name, plain, read_json, write_bytes, write_json
 from ..types import TASKS, Attribution, Explanation, Prediction, Refusal
 
 FORMATS = ("png", "pdf", "svg")
@@ -145,11 +145,8 @@ def save_explanations(
         return documents, []
     if len(explanations) == 1:
         return documents, save_explanation(explanations[0], out, formats, layout=layout, **look)
-    root, sheet = Path(out).expanduser(), layout == "sheet"
-    folders = [root / name for name in _folder_names(explanations)]
-    _claim(root, also={folder.name for folder in folders})
-    for folder in folders:
-        _claim(folder)
+    sheet, folders = layout == "sheet", check_out(out, [each.name for each in explanations])
+    root = Path(out).expanduser()
     figures = _figures(explanations, formats, {"layout": layout, **look}) if sheet else {}
     files = [path for each, folder in zip(explanations, folders, strict=True)
              for path in save_explanation(each, folder, () if sheet else formats, **look)]  # fmt: skip
@@ -167,14 +164,22 @@ def _figures(result: Explanation | Sequence[Explanation], formats: Sequence[str]
     return {f"figure.{each}": figure_bytes(drawing, each) for each in check_formats(formats)}
 
 
-def _folder_names(explanations: Sequence[Explanation]) -> list[str]:
-    """One name for each, its image's where the file system takes it; equal names are numbered."""
-    from ..audit.folder import folder_name
+def check_out(out: str | Path, names: Sequence[str]) -> list[Path]:
+    """The folder for each image of ``names`` in ``out``; PlanError when one of them holds anything but an earlier explanation."""
+    if len(names) == 1:
+        return [_claim(out)]
+    root = Path(out).expanduser()
+    folders = [root / name for name in _folder_names(names)]
+    _claim(root, also={folder.name for folder in folders})
+    return [_claim(folder) for folder in folders]
 
+
+def _folder_names(images: Sequence[str]) -> list[str]:
+    """One name for each, its image's where the file system takes it; equal names are numbered."""
     names: list[str] = []
-    for each in explanations:
-        path = Path(each.name)
-        base = folder_name(each.name.removesuffix(path.suffix) if path.suffix.lower() in PICTURES else each.name)
+    for each in images:
+        path = Path(each)
+        base = folder_name(each.removesuffix(path.suffix) if path.suffix.lower() in PICTURES else each)
         taken = sum(name == base or name.startswith(f"{base}-") for name in names)
         names.append(f"{base}-{taken + 1}" if base in names else base)
     return names

@@ -39,14 +39,19 @@ def command(
     Several images, or a dataset such as "scenes:test?n=4", give one folder each, or with --layout sheet one figure.
     """
     from ...attribution.explanation import explain_image
-    from ...report.store import check_formats, save_explanations
+    from ...report.store import check_formats, check_out, save_explanations
 
     names = at_commas(methods) or ["lrp"]
     wanted = check_formats(at_commas([formats]))
     params = parsed_settings(settings, {*names, "model"})
+    pictures = list(named_pictures(inputs, limit))
+    if out is not None:  # before anything long
+        from ...report.figures import check_look
+
+        check_look(layout, scale, width_mm, dpi, font)
+        check_out(out, [name for name, _ in pictures])
     model = loaded_model(model_name, device, params.get("model", {}))
     done, skipped = [], []
-    pictures = list(named_pictures(inputs, limit))
     for name, picture in pictures:
         try:
             sample, truth_classes = picture()
