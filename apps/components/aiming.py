@@ -25,6 +25,8 @@ HELP = (
     "top, class:NAME, pixel:X,Y, region:NAME, region:gt:NAME, box:I, box:I:left, box:X1,Y1,X2,Y2:NAME; "
     "add :vs:NAME for the difference to another class, :vs: alone to all others"
 )
+NOTHING_HERE = "No box here. Click one, or draw a box around what the model missed."
+WHOLE_PICTURE = "A classifier answers for the whole picture. Choose a class below it."
 state = st.session_state
 
 
@@ -38,7 +40,7 @@ def point_at(prediction: Prediction, pick: Mapping[str, Any]) -> None:
     name = state.get("drawn", prediction.classes[0])
     target = pointing.picked(prediction, pick, unit=state.get("click", "pixel"), name=name, shown=shown(prediction))
     if target is None:
-        st.toast("No box here. Click one, or draw a box around what the model missed.")
+        st.toast(NOTHING_HERE if prediction.boxes is not None else WHOLE_PICTURE)
         return
     if prediction.semantic is not None and "x" in pick:
         state.x, state.y = int(pick["x"]), int(pick["y"])
@@ -57,10 +59,12 @@ def choose_target(picture: Picture, prediction: Prediction) -> Target | TargetEr
     text = st.text_input("Target", key="target", bind="query-params", placeholder="top", max_chars=300, help=HELP)
     target = _found(text, picture, prediction)
     known = None if isinstance(target, TargetError) else target
-    if prediction.boxes is None:
+    if prediction.boxes is not None:
+        _detection_fields(prediction, known)
+    elif prediction.semantic is not None:
         _segmentation_fields(prediction, known)
     else:
-        _detection_fields(prediction, known)
+        _class_fields(prediction, known)
     return target
 
 
@@ -130,6 +134,15 @@ def _segmentation_fields(prediction: Prediction, target: Target | None) -> None:
     first.number_input("x", 0, width - 1, key="x", on_change=partial(_place_chosen, prediction))
     second.number_input("y", 0, height - 1, key="y", on_change=partial(_place_chosen, prediction))
     with third:
+        _contrast_field(prediction, target)
+
+
+def _class_fields(prediction: Prediction, target: Target | None) -> None:
+    names = [prediction.classes[label] for label in prediction.labels.tolist()]
+    state.classed = target.name if target else names[0]
+    first, second = st.columns(2)
+    first.selectbox("Class", names, key="classed", on_change=lambda: aim(Target("class", state.classed)))
+    with second:
         _contrast_field(prediction, target)
 
 

@@ -33,6 +33,7 @@ def choose_model() -> cached.Loaded | None:
         return None
     if "model" not in st.session_state:  # bind= would put the whole title into the address
         asked, own = st.query_params.get("model"), [name for name in cards if _family(cards[name]) == "scenes"]
+        own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
         st.session_state.model = asked if asked in cards else [*own, *cards][0]
     name = st.selectbox(
         "Model", list(cards), key="model", on_change=_model_chosen, args=(cards,), format_func=lambda name: _title(cards[name])

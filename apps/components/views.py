@@ -21,6 +21,8 @@ from .picture import Bar, Box, Chip, picture
 from .words import note
 
 Pick = Callable[[Mapping[str, Any]], None]
+SHOWN = 5
+"""Most probable classes of a classifier that have a button."""
 LABELLED = 12
 """With more boxes than these, only numbers stand at them."""
 
@@ -64,6 +66,19 @@ def show_segments(shot: Picture, prediction: Prediction, target: Target | None, 
         shot.rgb, key="picture", layer=layer, chips=chips, point=_point(target), on_pick=on_pick,
         alt=f"{shot.sample.id} divided into {', '.join(chip.label for chip in chips)}.",
         hint="click a place, or choose a segment below",
+    )  # fmt: skip
+
+
+def show_classes(shot: Picture, prediction: Prediction, target: Target | None, on_pick: Pick) -> None:
+    """The picture as it is; a button for each of the most probable classes."""
+    chips = []
+    for label, score in zip(prediction.labels[:SHOWN].tolist(), prediction.scores[:SHOWN].tolist(), strict=True):
+        name = prediction.classes[label]
+        chosen = target is not None and target.name == name
+        chips.append(Chip(f"{name} {score:.1%}", str(Target("class", name)), "#808080", chosen))
+    picture(
+        shot.rgb, key="picture", chips=chips, on_pick=on_pick, alt=f"{shot.sample.id}: {', '.join(chip.label for chip in chips)}.",
+        hint="the answer belongs to the whole picture; choose a class below",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import streamlit as st
 from cached import Question
 from components.aiming import choose_target, point_at, shown
 from components.choices import choose_model, choose_picture
-from components.views import show_boxes, show_map, show_segments
+from components.views import show_boxes, show_classes, show_map, show_segments
 from components.words import plain, refusal
 
 from xaitools.attribution.base import METHODS
@@ -54,17 +54,19 @@ def page() -> None:
 def look(shot: sources.Picture, prediction: Prediction) -> Target | TargetError:
     """The prediction on the picture, and what of it is to be explained."""
     place = st.container()
-    if prediction.boxes is None:
+    if prediction.semantic is not None:
         strength = st.slider("Prediction over the picture", 0, 100, 45, 5, key="tint", format="%d %%", bind="query-params")
-    else:
+    elif prediction.boxes is not None:
         st.slider("Boxes with a score of at least", 0.05, 0.95, 0.5, 0.05, key="least", bind="query-params")
     target = choose_target(shot, prediction)
     known, on_pick = None if isinstance(target, TargetError) else target, partial(point_at, prediction)
     with place:
-        if prediction.boxes is None:
+        if prediction.semantic is not None:
             show_segments(shot, prediction, known, strength / 100, on_pick)
-        else:
+        elif prediction.boxes is not None:
             show_boxes(shot, prediction, known, shown(prediction), on_pick)
+        else:
+            show_classes(shot, prediction, known, on_pick)
     return target
 
 

@@ -18,7 +18,7 @@ from xaitools.errors import MethodError
 from xaitools.locations import part
 from xaitools.types import Explanation
 
-DETECTOR, SEGMENTER = "tiny-detector", "tiny-segmenter"
+DETECTOR, SEGMENTER, CLASSIFIER = "tiny-detector", "tiny-segmenter", "tiny-classifier"
 
 
 def open_page(**address: Any) -> AppTest:
@@ -45,12 +45,23 @@ def field(app: AppTest, key: str) -> Any:
     return next(each for each in [*app.main] if getattr(each, "key", None) == key)
 
 
-@pytest.mark.parametrize("model", [DETECTOR, SEGMENTER])
+@pytest.mark.parametrize("model", [DETECTOR, SEGMENTER, CLASSIFIER])
 def test_opens_with_a_picture_and_a_map(model: str) -> None:
     app = open_page(model=model)
     assert list(pictures(app)) == ["picture", "map saliency"]
     assert not app.warning
     assert "n = 40" in words(app)
+
+
+def test_a_classifier_is_asked_about_a_class() -> None:
+    app = open_page(model=CLASSIFIER)
+    chips = pictures(app)["picture"]["chips"]
+    assert len(chips) == 5 and [chip["chosen"] for chip in chips] == [True, False, False, False, False]
+    other = chips[1]["target"].removeprefix("class:")
+    before = pictures(app)["map saliency"]
+    field(app, "classed").set_value(other).run()
+    assert field(checked(app), "target").value == f"class:{other}"
+    assert pictures(app)["map saliency"] != before and [chip["chosen"] for chip in pictures(app)["picture"]["chips"]][1]
 
 
 def test_the_address_is_the_view() -> None:
@@ -215,7 +226,7 @@ def test_files_are_those_of_the_command_line() -> None:
 
 
 def test_the_model_brings_its_kind_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {name: zoo.card(name) for name in (DETECTOR, SEGMENTER)}
+    facts = {name: zoo.card(name) for name in zoo.names()}
     facts[SEGMENTER]["data"] = {"train": "camvid:{data}/cam#train", "test": "camvid:{data}/cam#test"}
     monkeypatch.setattr(zoo, "card", facts.get)
     monkeypatch.setattr(sources, "offered", lambda: [*sources.SCENES, "camvid:cam#test"])

@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from xaitools import zoo
 from xaitools.data.scenes import SHAPES
+from xaitools.metrics import METRIC
 
 CARDS: dict[str, dict[str, Any]] = {
     "tiny-segmenter": {
@@ -22,6 +23,7 @@ CARDS: dict[str, dict[str, Any]] = {
         "task": "detection", "architecture": "faster-rcnn", "classes": list(SHAPES),
         "network": {"widths": [4, 8, 8, 8, 8], "hidden": 16, "out_channels": 8, "detections": 8, "proposals": 40},
     },
+    "tiny-classifier": {"task": "classification", "architecture": "resnet", "classes": list(SHAPES), "network": {"divide": 16}},
 }  # fmt: skip
 
 
@@ -31,15 +33,16 @@ def write(folder: Path) -> Path:
         torch.manual_seed(3)
         module = zoo.build(facts)
         with torch.no_grad():
-            last = module.classifier if name == "tiny-segmenter" else module.roi_heads.box_predictor.cls_score
-            last.weight.mul_(4 if name == "tiny-segmenter" else 30)
+            if facts["task"] != "classification":
+                last = module.classifier if name == "tiny-segmenter" else module.roi_heads.box_predictor.cls_score
+                last.weight.mul_(4 if name == "tiny-segmenter" else 30)
         data = save(dict(module.state_dict()))
         home = folder / "models" / name
         home.mkdir(parents=True)
         (home / "weights.safetensors").write_bytes(data)
         lines = [f"{key} = {value!r}" for key, value in facts.items() if key != "network"]
         lines += [f"name = {name!r}", "[network]", *(f"{key} = {value!r}" for key, value in facts["network"].items())]
-        score = {"metric": "mIoU" if "seg" in name else "mAP50", "value": 0.25, "ci": [0.2, 0.3], "n": 40}
+        score = {"metric": METRIC[facts["task"]], "value": 0.25, "ci": [0.2, 0.3], "n": 40}
         lines += ["[scores.test]", *(f"{key} = {value!r}" for key, value in score.items())]
         lines += ["[data]", "train = 'scenes:train'", "test = 'scenes:test'", "[weights]", f"sha256 = '{hashlib.sha256(data).hexdigest()}'"]
         (home / "card.toml").write_text("\n".join(lines) + "\n")
