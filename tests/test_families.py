@@ -10,7 +10,7 @@ from xaitools.attribution import METHODS
 from xaitools.errors import MethodError
 from xaitools.targets import bind
 
-REFUSED = {("smp:MAnet", "lrp"): "torch.matmul"}
+REFUSED = {("smp:MAnet", "lrp"): "relevance cannot pass through torch.Tensor.mul|rule cannot be carried through an operation"}
 """(family, start of the method's name) -> what the refusal names: attention has no rule."""
 
 FIELDS = ("labels", "scores", "semantic", "boxes", "anchors", "origins", "masks")

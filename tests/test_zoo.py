@@ -4,6 +4,8 @@ import hashlib
 import json
 import shutil
 import struct
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,10 +38,17 @@ def test_card_and_files_agree(name):
         row = card["scores"][split]
         assert row["ci"][0] <= row["value"] <= row["ci"][1] and row["n"] > 0
     recipe = zoo.read_toml(folder / "recipe.toml")
-    assert (recipe["name"], recipe["architecture"], recipe.get("network", {})) == (name, card["architecture"], card["network"])
+    assert (recipe["name"], recipe["architecture"], recipe.get("network", {})) == (name, card["architecture"], card.get("network", {}))
     model = load_model(name)
     assert sum(parameter.numel() for parameter in model.module.parameters()) == card["weights"]["parameters"]
     assert not model.module.training
+
+
+def test_the_wheel_carries_what_may_be_passed_on_and_nothing_else():
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    listed = tomllib.loads(project.read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    free = {name for name in NAMES if zoo.card(name)["data"]["redistribution"] != "research only"}
+    assert {Path(key).name for key in listed if key.startswith("models/")} == free
 
 
 @pytest.mark.parametrize("name", SCENES)

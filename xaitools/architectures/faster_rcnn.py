@@ -9,6 +9,7 @@ widths are a fraction of the paper's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,8 +53,8 @@ class Pyramid(nn.Module):
         return {"0": self.smooth(top)}
 
 
-@ARCHITECTURES.register("faster-rcnn")
-def faster_rcnn(
+def two_stage(
+    kind: type[FasterRCNN],
     classes: int,
     widths: Sequence[int] = (16, 32, 64, 96, 128),
     level: int = 2,
@@ -68,10 +69,14 @@ def faster_rcnn(
     proposals: int = 200,
     mean: Sequence[float] = (0.5, 0.5, 0.5),
     std: Sequence[float] = (0.25, 0.25, 0.25),
-) -> FasterRCNN:
-    """``classes`` without background; the shorter ``side`` and ``longest`` side of the input in pixels."""
+    **heads: nn.Module,
+) -> Any:
+    """torchvision's Faster R-CNN or a ``kind`` that has more ``heads``, on the pyramid above.
+
+    ``classes`` without background; the shorter ``side`` and ``longest`` side of the input in pixels.
+    """
     backbone = Pyramid(widths, level, out_channels)
-    return FasterRCNN(
+    return kind(
         backbone,
         min_size=side, max_size=longest, image_mean=list(mean), image_std=list(std),
         rpn_anchor_generator=AnchorGenerator((tuple(anchors),), (tuple(ratios),)),
@@ -81,4 +86,11 @@ def faster_rcnn(
         box_roi_pool=MultiScaleRoIAlign(["0"], pool, 2),
         box_head=TwoMLPHead(out_channels * pool * pool, hidden),
         box_predictor=FastRCNNPredictor(hidden, classes + 1),
+        **heads,
     )  # fmt: skip
+
+
+@ARCHITECTURES.register("faster-rcnn")
+def faster_rcnn(classes: int, **options: Any) -> FasterRCNN:
+    """``options`` are those of ``two_stage``."""
+    return two_stage(FasterRCNN, classes, **options)

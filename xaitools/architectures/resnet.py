@@ -7,8 +7,6 @@ widths are divided by ``divide``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,24 +31,21 @@ class BasicBlock(nn.Module):
         return F.relu(self.two(F.relu(self.one(x))) + self.shortcut(x))
 
 
-def stage(before: int, after: int, blocks: int = 2, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """``blocks`` basic blocks, the first with ``stride``."""
-    return nn.Sequential(
-        BasicBlock(before, after, stride, dilation), *(BasicBlock(after, after, 1, dilation) for _ in range(blocks - 1))
-    )  # fmt: skip
+def stage(before: int, after: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Two basic blocks, the first with ``stride``."""
+    return nn.Sequential(BasicBlock(before, after, stride, dilation), BasicBlock(after, after, 1, dilation))
 
 
 @ARCHITECTURES.register("resnet")
 class ResNet(nn.Module):
     """(N, 3, H, W) -> logits (N, classes), for any size."""
 
-    def __init__(self, classes: int, divide: int = 4, blocks: Sequence[int] = (2, 2, 2, 2)) -> None:
+    def __init__(self, classes: int, divide: int = 4) -> None:
         super().__init__()
-        widths = [width // divide for width in (64, 128, 256, 512)]
-        self.stem = conv(3, widths[0], 7, 2)
-        befores, strides = [widths[0], *widths[:-1]], [1, 2, 2, 2]
-        self.stages = nn.Sequential(*map(stage, befores, widths, blocks, strides))
-        self.classifier = nn.Linear(widths[-1], classes)
+        a, b, c, d = (width // divide for width in (64, 128, 256, 512))
+        self.stem = conv(3, a, 7, stride=2)
+        self.stages = nn.Sequential(stage(a, a), stage(a, b, stride=2), stage(b, c, stride=2), stage(c, d, stride=2))
+        self.classifier = nn.Linear(d, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.stem(x)), 3, 2, 1)

@@ -1,8 +1,8 @@
-"""Trains a torchvision detector from a recipe."""
+"""Trains a torchvision detector, of boxes or of instances, from a recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from ..types import Sample
 from .loop import State, fit
 
 Pair = tuple[Tensor, dict[str, Tensor]]
+
+SEEN = 0.4
+"""Share of a box that must be in view for it to count in a part of the image."""
 
 
 def train(
@@ -30,7 +33,7 @@ def train(
     """``score(network, validation)`` is the mAP50 by which the best state is chosen."""
     settings = dict(recipe["training"])
     batch_size, autocast = int(settings["batch_size"]), bool(settings.get("autocast", False))
-    pairs = [_pair(item) for _, item in readable(training) if isinstance(item, Sample) and item.boxes is not None]
+    pairs = pairs_of(training)
     say(f"{len(pairs)} training images")
     settings["steps_per_epoch"] = len(pairs) // batch_size
 
@@ -39,7 +42,8 @@ def train(
         torch.manual_seed(1000 * int(settings.get("seed", 0)) + epoch)  # torchvision's samplers draw from the global generator
         order = torch.randperm(len(pairs), generator=generator).tolist()
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield [_augment(pairs[index][0], pairs[index][1], settings, generator) for index in order[start : start + batch_size]]
+            drawn = [pairs[index] for index in order[start : start + batch_size]]
+            yield [augment(image, target, settings, generator) for image, target in drawn]
 
     def loss(batch: list[Pair]) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
@@ -47,6 +51,11 @@ def train(
         return torch.stack([part.float() for part in parts.values()]).sum()
 
     return fit(network, batches, loss, lambda: score(network, validation), settings, out, resume=resume, say=say)
+
+
+def pairs_of(dataset: Dataset) -> list[Pair]:
+    """Every image as uint8 with its objects as torchvision wants them: class 0 is background."""
+    return [_pair(item) for _, item in readable(dataset) if isinstance(item, Sample) and item.boxes is not None]
 
 
 def _pair(sample: Sample) -> Pair:
@@ -58,12 +67,17 @@ def _pair(sample: Sample) -> Pair:
     return (sample.image * 255).round().to(torch.uint8), target
 
 
-def _augment(image: Tensor, target: dict[str, Tensor], settings: Mapping[str, Any], generator: torch.Generator) -> Pair:
-    """Perhaps mirrored in either direction, light and colour changed a little."""
+def augment(image: Tensor, target: dict[str, Tensor], settings: Mapping[str, Any], generator: torch.Generator) -> Pair:
+    """Perhaps a part of the image, perhaps mirrored in either direction, light and colour changed a little."""
 
     def draw(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
+    if float(settings.get("crop", 1.0)) < 1:
+        height, width = image.shape[-2:]
+        share = min(1.0, draw(float(settings["crop"]), 2 - float(settings["crop"])))  # every other image stays whole
+        h, w = round(height * share), round(width * share)
+        image, target = cropped(image, target, int(draw(0, height - h + 0.999)), int(draw(0, width - w + 0.999)), h, w)
     picture, target = image.float() / 255, dict(target)
     for axis, name in ((-1, "mirror"), (-2, "upside_down")):
         if settings.get(name, axis == -1) and draw(0, 1) < 0.5:
@@ -78,3 +92,40 @@ def _augment(image: Tensor, target: dict[str, Tensor], settings: Mapping[str, An
     gain = torch.tensor([draw(1 - strength / 2, 1 + strength / 2) for _ in range(3)]).view(3, 1, 1) * draw(1 - strength, 1 + strength)
     middle = picture.mean()
     return (picture * gain - middle).mul(draw(1 - strength, 1 + strength)).add(middle).clamp(0, 1), target
+
+
+def cropped(image: Tensor, target: dict[str, Tensor], top: int, left: int, height: int, width: int) -> Pair:
+    """The part of the image from there on; objects of which less than ``SEEN`` is left in view are dropped."""
+    boxes = target["boxes"] - torch.tensor([left, top, left, top])
+    seen = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], 2).flatten(1)
+    keep = (seen[:, 2:] - seen[:, :2]).prod(1) >= SEEN * (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    part = {"boxes": seen[keep], "labels": target["labels"][keep]}
+    if "masks" in target:
+        part["masks"] = target["masks"][keep, top : top + height, left : left + width]
+    return image[:, top : top + height, left : left + width], part
+
+
+class Part:
+    """Some items of a dataset, itself a dataset, but not one that its name opens."""
+
+    def __init__(self, whole: Dataset, indices: Sequence[int], name: str) -> None:
+        self.name, self.task, self.classes = name, whole.task, whole.classes
+        self.semantic_classes, self.things = whole.semantic_classes, whole.things
+        self._whole, self._indices = whole, list(indices)
+
+    @property
+    def ids(self) -> list[str]:
+        return [self._whole.ids[index] for index in self._indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._whole[self._indices[index]]
+
+
+def held_out(training: Dataset, every: int) -> dict[str, Dataset]:
+    """train and val of a layout that has no val: every so-manieth item of its train, counted from the first, is val."""
+    val = range(0, len(training), every)
+    rest = [index for index in range(len(training)) if index % every]
+    return {"train": Part(training, rest, f"{training.name} without val"), "val": Part(training, val, f"{training.name}, 1 of {every}")}

@@ -14,11 +14,12 @@ from torch import nn
 
 from .. import zoo
 from ..data import Dataset, load_dataset
-from ..errors import ModelError
+from ..errors import ModelError, unknown
 from ..files import write_bytes, write_text
 from ..locations import data_root
 from ..metrics.evaluate import evaluate
-from . import classification, detection, segmentation
+from ..types import TASKS
+from . import classification, detection, one_shot, segmentation
 from .loop import State
 
 KEYS = ("name", "architecture", "task", "data", "input", "training")
@@ -36,6 +37,8 @@ def run_recipe(
     if not resume and out.is_dir() and any(out.iterdir()):
         raise ModelError(f"--out {str(out)!r} is not empty; give a new folder, or --resume to go on with the same recipe")
     splits = {key: load_dataset(facts["data"][key].replace("{data}", data or str(data_root()))) for key in ("train", "val", "test")}
+    if "hold_out" in facts["data"]:
+        splits |= detection.held_out(splits["train"], int(facts["data"]["hold_out"]))
     facts["classes"] = list(splits["train"].semantic_classes if facts["task"] == "segmentation" else splits["train"].classes)
     out.mkdir(parents=True, exist_ok=True)
     started = out / "recipe.toml"
@@ -58,6 +61,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     missing += [f"data.{key}" for key in ("train", "val", "test") if key not in facts.get("data", {})]
     if missing:
         raise ModelError(f"{path.name}: the recipe lacks {', '.join(missing)}; see models/unet-scenes/recipe.toml")
+    if facts["task"] not in TASKS:
+        raise ModelError(f"{path.name}: {unknown('task', facts['task'], TASKS)}")
     return facts
 
 
@@ -78,7 +83,8 @@ def _train(
         module.requires_grad_(True)
         return 0.0 if value is None else float(value)
 
-    return detection.train(network, splits["train"], splits["val"], facts, out, resume=resume, say=say, score=score)
+    own_loss = one_shot if hasattr(network, "loss") else detection
+    return own_loss.train(network, splits["train"], splits["val"], facts, out, resume=resume, say=say, score=score)
 
 
 def measure(out: Path, facts: Mapping[str, Any], splits: Mapping[str, Dataset]) -> dict[str, Any]:

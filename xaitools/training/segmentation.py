@@ -53,7 +53,10 @@ def train(
             return network(x)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        return F.cross_entropy(logits(batch[0]).float(), batch[1], weights, ignore_index=IGNORE, label_smoothing=0.02)
+        out, truth = logits(batch[0]).float(), batch[1]
+        if out.shape[-2:] != truth.shape[-2:]:  # one answer a cell: it is held against the middle of its cell
+            truth = F.interpolate(truth[:, None].float(), out.shape[-2:], mode="nearest-exact")[:, 0].long()
+        return F.cross_entropy(out, truth, weights, ignore_index=IGNORE, label_smoothing=0.02)
 
     def validate() -> float:
         """Mean IoU over the classes present, at the size of the annotation."""
