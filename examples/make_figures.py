@@ -1,17 +1,20 @@
-"""Makes the figures of the README: python examples/make_figures.py
+"""Makes the figures of the README and of the gallery: python examples/make_figures.py [NAME...]
 
-Drawn scenes, and one image of BCCD (Shenggan, MIT licence) from $XAITOOLS_DATA.
+Drawn scenes, and images of BCCD (Shenggan, MIT licence) from $XAITOOLS_DATA.
 """
 
+import sys
 from pathlib import Path
 
 import xaitools as xt
+from xaitools import zoo
 from xaitools.attribution.explanation import explain_image
 from xaitools.locations import data_root
 from xaitools.report.page import save_figure
 
 FIGURES = Path(__file__).parent / "figures"
 METHODS = ["occlusion", "saliency", "lrp"]
+BCCD = f"voc:{data_root()}/bccd#test"
 
 
 def draw(name: str, model: str, dataset: str, index: int, target: str) -> None:
@@ -21,6 +24,36 @@ def draw(name: str, model: str, dataset: str, index: int, target: str) -> None:
     print(f"wrote {FIGURES / name}.png")
 
 
-draw("segmentation", "unet-scenes", "scenes:test?n=40", 3, "top")
-draw("detection", "faster-rcnn-scenes", "scenes:test?n=40", 3, "top")
-draw("bccd", "faster-rcnn-bccd", f"voc:{data_root()}/bccd#test", 31, "box:0")
+def gallery(name: str, models: list[str], dataset: str, index: int) -> None:
+    """One row for each model on the same image, every map on its own scale."""
+    sample = xt.load_dataset(dataset)[index]
+    rows = []
+    for model in models:
+        methods = METHODS if xt.load_model(model).black_box is not True else ["occlusion-drise"]
+        rows.append(explain_image(xt.load_model(model), sample, ["top"], methods, name=model))
+    save_figure(xt.figure(rows, layout="sheet", scale="each", width_mm=160), FIGURES / f"gallery-{name}.png", dpi=110)
+    print(f"wrote {FIGURES}/gallery-{name}.png")
+
+
+SEGMENTERS = ("patch-classifier", "fcn-full", "deconvnet", "unet", "segnet", "pspnet", "deeplabv3plus")
+CLASSIFIERS = ("alexnet", "vgg", "googlenet", "resnet")
+DETECTORS = ("dpm", "rcnn", "fast-rcnn", "faster-rcnn", "yolo-v1", "yolo", "mask-rcnn")
+FEW_CELLS = 16
+
+
+def shipped(architectures: tuple[str, ...], data: str) -> list[str]:
+    return [name for each in architectures if (name := f"{each}-{data}") in zoo.names()]
+
+
+DRAWN = {
+    "segmentation": lambda: draw("segmentation", "unet-scenes", "scenes:test?n=40", 3, "top"),
+    "detection": lambda: draw("detection", "faster-rcnn-scenes", "scenes:test?n=40", 3, "top"),
+    "bccd": lambda: draw("bccd", "faster-rcnn-bccd", BCCD, 31, "box:0"),
+    "gallery-segmenters": lambda: gallery("segmenters", shipped(SEGMENTERS, "scenes"), "scenes:test?n=40", 3),
+    "gallery-classifiers": lambda: gallery("classifiers", shipped(CLASSIFIERS, "scenes"), "scenes:test?n=40&crop=64", 3),
+    "gallery-detectors": lambda: gallery("detectors", shipped(DETECTORS, "scenes"), "scenes:test?n=40", 3),
+    "gallery-bccd": lambda: gallery("bccd", shipped(DETECTORS, "bccd"), BCCD, FEW_CELLS),
+}
+
+for wanted in sys.argv[1:] or DRAWN:
+    DRAWN[wanted]()

@@ -1,4 +1,4 @@
-"""torchvision's detectors, one of each family and small, with settled weights; three classes and a first output before them."""
+"""Detectors of torchvision's make, one of each family and small, with settled weights; three classes and a first output before them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOS, FCOSHead
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.ssd import SSD
@@ -22,6 +23,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from tests.nets import settled
 from xaitools.adapters import InstanceModel, OneStageModel, TwoStageModel
+from xaitools.architectures import ARCHITECTURES
 
 CLASSES = ("disc", "square", "star")
 
@@ -100,10 +102,21 @@ def mask_rcnn(outputs: int = 4) -> MaskRCNN:
     return two_stage(MaskRCNN, outputs, mask_predictor=MaskRCNNPredictor(6, 7, outputs), **parts)
 
 
+def fast_rcnn(outputs: int = 4) -> nn.Module:
+    return ARCHITECTURES["fast-rcnn"](outputs - 1, widths=(4, 6, 8), out_channels=8, hidden=12, pool=3, side=48, longest=64, detections=8)
+
+
+def rcnn(outputs: int = 4) -> nn.Module:
+    net: Any = ARCHITECTURES["rcnn"](outputs - 1, divide=32, side=48, longest=64, detections=8)
+    nn.init.normal_(net.roi_heads.box_predictor.bbox_pred.weight, std=0.05)  # as if its regressors had been fitted
+    return net
+
+
 ONE_STAGE: dict[str, Callable[[], nn.Module]] = {
     "retinanet": retinanet, "retinanet-group-norm": partial(retinanet, group_norm=True), "fcos": fcos, "ssd": ssd, "ssdlite": ssdlite,
 }  # fmt: skip
 TWO_STAGE: dict[str, Callable[[], nn.Module]] = {
+    "rcnn": rcnn, "fast-rcnn": fast_rcnn,
     "faster-rcnn": two_stage, "faster-rcnn-frozen": partial(two_stage, norm=FrozenBatchNorm2d), "mask-rcnn": mask_rcnn,
 }  # fmt: skip
 DETECTORS = ONE_STAGE | TWO_STAGE
@@ -111,7 +124,7 @@ DETECTORS = ONE_STAGE | TWO_STAGE
 
 def model_of(net: nn.Module, dtype: torch.dtype = torch.float64, classes: tuple[str, ...] = CLASSES, **options: Any) -> Any:
     settled(net).to(dtype)
-    kind = InstanceModel if isinstance(net, MaskRCNN) else TwoStageModel if isinstance(net, FasterRCNN) else OneStageModel
+    kind = InstanceModel if isinstance(net, MaskRCNN) else TwoStageModel if isinstance(net, GeneralizedRCNN) else OneStageModel
     return kind(net, classes, **{"score_threshold": 0.0, **options})
 
 

@@ -20,6 +20,7 @@ SLOW = (
     "vgg11_bn", "resnet50?", "deeplabv3_resnet50", "fasterrcnn_resnet50_fpn_v2", "retinanet_resnet50_fpn_v2", "UnetPlusPlus", "MAnet",
     "maskrcnn", "ssd300",
 )  # fmt: skip
+COSTLY = {"class-model": {"steps": 2}, "smoothgrad": {"samples": 2}, "integrated-gradients": {"steps": 2}}
 QUICK = ("saliency", "gradient-x-input", "lrp", "occlusion")
 
 
@@ -75,9 +76,11 @@ def test_a_gradient_reaches_the_image_and_nothing_stays_behind(model, images):
 
 @pytest.mark.parametrize("method", marked(METHODS, lambda name: name not in QUICK))
 def test_every_engine_explains_or_refuses_by_name(model, images, method):
-    params = {"window": 48, "stride": 48, "batch_size": 2} if method.startswith("occlusion") else {}
+    params = {"window": 48, "stride": 48, "batch_size": 2} if method.startswith("occlusion") else COSTLY.get(method, {})
     family = model.name.partition("?")[0]
     reason = next((why for (name, start), why in REFUSED.items() if name == family and method.startswith(start)), None)
+    if METHODS[method].needs == "candidates" and model.task not in ("detection", "instances"):
+        reason = f"needs candidates; .* is a {model.task} model that gives none"
     if reason is not None:
         with pytest.raises(MethodError, match=reason):
             xt.explain(model, images[0], "top", method, **params)

@@ -25,6 +25,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, kind: str, package: str, error: type[XaiError] = XaiError) -> None:
         self.kind, self.package, self.error = kind, package, error
         self._entries: dict[str, T] = {}
+        self._families: dict[str, Callable[[str], T]] = {}
         self._loaded = False
 
     def add(self, name: str, entry: T) -> T:
@@ -35,6 +36,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def register(self, name: str) -> Callable[[T], T]:
         return lambda entry: self.add(name, entry)
+
+    def family(self, prefix: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+        """Registers what makes the entry called ``prefix:NAME`` from NAME; such entries are found, but not listed."""
+
+        def add(make: Callable[[str], T]) -> Callable[[str], T]:
+            self._families[prefix] = make
+            return make
+
+        return add
 
     def _load(self) -> dict[str, T]:
         if not self._loaded:
@@ -47,6 +57,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         entries = self._load()
+        prefix, colon, rest = name.partition(":")
+        if colon and prefix in self._families:
+            return self._families[prefix](rest)
         if name not in entries:
             raise self.error(unknown(self.kind, name, entries))
         return entries[name]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 IGNORE = 255
@@ -19,6 +20,10 @@ REST = -1
 """As ``Decision.versus``: all other classes together."""
 
 TASKS = ("classification", "segmentation", "detection", "instances")
+
+FATES = ("kept", "suppressed", "below", "empty", "unranked", "beyond")
+"""What may become of a box that a detector thought of; see ``Trace``."""
+KEPT, SUPPRESSED, BELOW, EMPTY, UNRANKED, BEYOND = range(len(FATES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,61 @@ class Decision:
 
 
 @dataclass(frozen=True, eq=False)
+class Trace:
+    """How a detector came to its boxes: what it thought of, and what became of it.
+
+    A candidate is what the network judged: a proposal, an anchor, the box of a cell or of a query.  A row is one
+    candidate with one class: all pairs that score above the threshold, and of every candidate its best class; sorted by
+    candidate and class.  Boxes are xyxy in pixels of the image.  For R rows:
+
+    kind             what a candidate is called: proposal, anchor, candidate
+    classes          names behind ``labels``
+    image_size       (H, W) of the image as given
+    score_threshold  a row must score more
+    nms              IoU above which the weaker of two boxes of a class is suppressed
+    most             the largest number of final boxes
+    candidates       (R,) int64: the number of the candidate, from 0
+    labels           (R,) int64: index into ``classes``
+    logits           (R,): the raw class logit, that of objectness in a first stage
+    scores           (R,) in [0, 1]
+    boxes            (R, 4): as regressed for the class, clipped to the image
+    fates            (R,) int64, index into FATES: kept; suppressed; below the score threshold; empty, nothing of it lies
+                     inside the image; unranked, not among the best that the network suppresses at all; beyond the
+                     largest number of boxes
+    finals           (R,) int64: its number among the final boxes, or -1; those of a first stage are the candidates of the second
+    winners          (R,) int64: the row that suppressed it, kept or beyond, or -1
+    overlaps         (R,): the IoU with that row, NaN where nothing suppressed it
+    priors           (R, 4): where the candidate started, before regression: the anchor, the proposal, the cell; None where
+                     the network has none.  They may reach beyond the image.
+    first            two stages: the trace of the first, whose only class is "object"; None where the proposals came from outside
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    score_threshold: float
+    nms: float
+    most: int
+    candidates: Tensor
+    labels: Tensor
+    logits: Tensor
+    scores: Tensor
+    boxes: Tensor
+    fates: Tensor
+    finals: Tensor
+    winners: Tensor
+    overlaps: Tensor
+    priors: Tensor | None = None
+    first: Trace | None = None
+
+    def merged(self, final: int) -> Tensor:
+        """The row of a final box, then the rows that it suppressed, by falling score."""
+        row = int((self.finals == final).nonzero()[0])
+        losers = (self.winners == row).nonzero()[:, 0]
+        return torch.cat([losers.new_tensor([row]), losers[self.scores[losers].argsort(descending=True, stable=True)]])
+
+
+@dataclass(frozen=True, eq=False)
 class Attribution:
     """A signed relevance map for one target, with everything needed to make it again.
 
@@ -121,9 +181,12 @@ class Attribution:
     method   the method string
     params   the values that were used, defaults included
     score    the explained number on the unchanged image
-    ledger   LRP only: rows (layer, absorbed) with score = values.sum() + sum of absorbed; else None
+    ledger   LRP: rows (layer, absorbed) with score = values.sum() + sum of absorbed; integrated gradients: what the
+             baseline scores and what the integration missed; else None
     seconds  wall time of the call
     notes    what the user should know about this map
+    trace    detection-trace only: how the detector came to all its boxes in this image; else None
+    image    class-model only: the image (3, H, W) in [0, 1] that was made; else None
     """
 
     values: Tensor
@@ -135,6 +198,8 @@ class Attribution:
     ledger: tuple[tuple[str, float], ...] | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    trace: Trace | None = None
+    image: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

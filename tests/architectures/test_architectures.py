@@ -24,8 +24,8 @@ TINY = {
 }  # fmt: skip
 """architecture -> its task and the options that make it small."""
 
-ELSEWHERE = {"unet", "faster-rcnn", "mask-rcnn", "yolo", "yolo-v1"}
-"""Held to their contract in tests/adapters, test_yolo and tests/training."""
+ELSEWHERE = {"dpm", "unet", "rcnn", "fast-rcnn", "faster-rcnn", "mask-rcnn", "yolo", "yolo-v1"}
+"""Held to their contract in tests/adapters, test_dpm, test_regions, test_yolo and tests/training."""
 
 
 def made(name, **options):

@@ -13,16 +13,25 @@ from xaitools.attribution.occlusion import windows
 from xaitools.errors import MethodError, TargetError, XaiError
 
 MODELS = {"segmentation": (segmenter, ["top", "pixel:5,7", "class:disc:vs:"]), "detection": (detector, ["box:0", "box:1", "box:0:left"])}
-CASES = [(method, task) for method in METHODS for task in MODELS]
+CASES = [(method, task) for method in METHODS for task in MODELS if METHODS[method].needs != "candidates" or task == "detection"]
 
-SCORED = [method for method in METHODS if METHODS[method].needs != "predictions"]
-"""Methods that look at scores; those that look at final answers have tests with answers of their own."""
+SCORED = [method for method in METHODS if METHODS[method].needs in ("scores", "gradients")]
+"""Methods that look at scores; those that look at answers or candidates have tests with answers of their own."""
+
+LOCAL = [method for method in SCORED if method not in ("gradcam", "class-model")]
+"""Of these, those that point at pixels of the image: not at the cells of a coarse map, nor at an image of their own."""
+
+QUICK = {"class-model": {"steps": 3}}
+"""Fewer steps than are good for a picture are enough for the contract."""
+
+ANY_MODEL = [method for method in METHODS if METHODS[method].needs != "candidates"]
 
 
 def targets_for(method: str, targets: list[str]) -> list[str]:
-    """A method that asks only what is found refuses what is no class, region or box."""
-    plain = METHODS[method].needs == "predictions"
-    return [target for target in targets if not plain or not target.endswith((":left", ":vs:"))]
+    """A method that asks only what is found, or how, refuses what is no class, region or box."""
+    plain = METHODS[method].needs in ("predictions", "candidates")
+    refused = (":left", ":vs:") if plain else (":left",) if method == "class-model" else ()
+    return [target for target in targets if not target.endswith(refused)]
 
 
 def state_of(module: nn.Module) -> list[object]:
@@ -42,14 +51,14 @@ def test_contract(method, task):
     build, targets = MODELS[task]
     model, image, targets = build(), picture(), targets_for(method, targets)
     before = state_of(model.module)
-    together = explain_many(model, image, targets, method, seed=3)
+    together = explain_many(model, image, targets, method, seed=3, **QUICK.get(method, {}))
     assert same(before, state_of(model.module))
     for each, target in zip(together, targets, strict=True):
         assert each.values.shape == image.shape[1:] and bool(torch.isfinite(each.values).all())
-        alone = explain(model, image, target, method, seed=3)
+        alone = explain(model, image, target, method, seed=3, **QUICK.get(method, {}))
         torch.testing.assert_close(alone.values, each.values, atol=2e-5 * float(each.values.abs().max()) + 1e-7, rtol=1e-3)
         assert alone.score == pytest.approx(each.score, abs=1e-4)
-    again = explain_many(model, image, targets, method, seed=3)
+    again = explain_many(model, image, targets, method, seed=3, **QUICK.get(method, {}))
     assert all(torch.equal(a.values, b.values) for a, b in zip(together, again, strict=True))
 
 
@@ -73,17 +82,17 @@ def test_nothing_is_left_on_the_model_after_an_error(method, task):
     assert same(before, state_of(model.module))
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", ANY_MODEL)
 def test_a_constant_model_has_no_spatial_preference(method):
     net = nn.Conv2d(3, 3, 3, padding=1)
     net.weight.data.zero_()
     net.bias.data = torch.tensor([1.0, 2.0, 0.0])
-    values = explain(SegmentationModel(net, CLASSES), picture(), "class:disc", method).values
+    values = explain(SegmentationModel(net, CLASSES), picture(), "class:disc", method, **QUICK.get(method, {})).values
     inner = values[2:-2, 2:-2]  # the flat rule gives pixels at the border less, whatever the image
     assert float(inner.max() - inner.min()) < 1e-6
 
 
-@pytest.mark.parametrize("method", SCORED)
+@pytest.mark.parametrize("method", LOCAL)
 def test_exactly_zero_outside_the_receptive_field(method):
     """A corner pixel of a U-Net of depth 1 sees at most 18 pixels far; most of the image lies outside."""
     from tests.nets import settled
@@ -102,7 +111,7 @@ def test_exactly_zero_outside_the_receptive_field(method):
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_two_boxes_of_one_class_give_different_maps(method):
-    first, second = explain_many(detector(), picture(), ["box:2,2,20,18:disc", "box:30,18,50,38:disc"], method)
+    first, second = explain_many(detector(), picture(), ["box:2,2,20,18:disc", "box:30,18,50,38:disc"], method, **QUICK.get(method, {}))
     assert not torch.allclose(first.values, second.values)
 
 
@@ -173,7 +182,7 @@ def test_the_planted_cause_takes_the_mass():
 
     torch.manual_seed(0)
     model = SegmentationModel(Quarter(), CLASSES)
-    for method in SCORED:
+    for method in LOCAL:
         params = {"window": 4, "stride": 2} if method == "occlusion" else {}
         values = explain(model, picture(32, 40), "class:square", method, **params).values.abs()
         assert float(values[:19, :23].sum() / values.sum()) > 0.999, method
@@ -216,5 +225,5 @@ def test_weights_are_bitwise_unchanged_by_all_methods():
     model = detector()
     before = copy.deepcopy(model.module.state_dict())
     for method in METHODS:
-        explain(model, picture(), "box:0", method)
+        explain(model, picture(), "box:0", method, **QUICK.get(method, {}))
     assert all(torch.equal(before[key], value) for key, value in model.module.state_dict().items())

@@ -13,8 +13,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
-from ..types import REST, Decision, Prediction, Sample
+from ..errors import MethodError, ModelError
+from ..types import REST, Decision, Prediction, Sample, Trace
+from .fit import Fit
 
 
 @runtime_checkable
@@ -30,7 +31,7 @@ class Model(Protocol):
 
 
 class Adapter:
-    """A torch network as a ``Model``; each family overrides ``predict``, ``score_pairs`` and ``loss``.
+    """A torch network as a ``Model``; each family overrides ``predict``, ``score_pairs`` and ``loss``, a detector ``trace``.
 
     name        the model string
     module      the network; it is used in eval mode and left as found
@@ -39,10 +40,14 @@ class Adapter:
     mean, std   per channel, in RGB order: the network sees (image - mean) / std
     order       rgb or bgr: the order in which the network wants the channels
     black_box   whether it gives only its final answer, without logits; None until it has answered once
+    fit         how the image is fitted to the network
+    trunk       name of the part whose maps lie on the image as a whole, not on single boxes; "" is all of the network
     """
 
     task: str
     black_box: bool | None = False
+    fit = Fit()
+    trunk = ""
 
     def __init__(
         self,
@@ -95,9 +100,20 @@ class Adapter:
         """
         raise NotImplementedError
 
+    def trace(self, image: Tensor) -> Trace:
+        """How the detector came to its boxes in ``image`` (3, H, W); its final boxes are those of ``predict``.
+
+        Raises MethodError where there is nothing to trace: no detector, or a black box.
+        """
+        raise MethodError(f"{self.name}: a {self.task} model that shows no candidates; expected a detector that gives boxes and logits")
+
     def normalise(self, images: Tensor) -> Tensor:
         x = (images.to(self.device, self.dtype) - self.mean) / self.std
         return x.flip(1) if self.order == "bgr" else x
+
+    def onto_image(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (N, C, h, w) that tile the network's input as maps (N, C, H, W) over the image; 0 where the network did not look."""
+        return self.fit.onto_image(maps, size)
 
     def layers(self) -> Mapping[str, nn.Module]:
         """Every module that has no children, by its name in the network."""

@@ -46,6 +46,15 @@ class Fit:
             out = _scaled(out, seen, mode)[..., : inner[0], : inner[1]]
         return _scaled(out, size, mode)
 
+    def onto_image(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (N, C, h, w) that tile a network's input as maps over the image of ``size``; 0 where the network did not look."""
+        inner = self.resized_size(size)
+        frame = self.crop or inner
+        seen = (frame[0] + -frame[0] % self.multiple, frame[1] + -frame[1] % self.multiple)
+        out = _scaled(maps, seen, "bilinear")[..., : frame[0], : frame[1]]
+        top, left = (inner[0] - frame[0]) // 2, (inner[1] - frame[1]) // 2
+        return _scaled(F.pad(out, (left, inner[1] - frame[1] - left, top, inner[0] - frame[0] - top)), size, "bilinear")
+
     def boxes_back(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """xyxy boxes (..., 4) in pixels of the network's input, in pixels of the image of ``size``."""
         height, width = self.resized_size(size)

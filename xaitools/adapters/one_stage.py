@@ -7,7 +7,7 @@ outputs.  The number and the class of a final box give the raw logit again, diff
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,42 @@ from torchvision.models.detection.ssd import SSD, SSDScoringHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from ..errors import ModelError
-from ..types import Decision, Prediction, Sample
+from ..types import Decision, Prediction, Sample, Trace
 from .base import Adapter, as_found, check_images, read
-from .tracing import at_least_float32, check_trace, edge_move, lowered, only_resizing, scale_of
+from .tracing import Judged, at_least_float32, check_trace, edge_move, lowered, only_resizing, onto_image, scale_of, traced
 
 HEADS = {
     RetinaNet: (RetinaNetClassificationHead, RetinaNetRegressionHead),
     FCOS: (FCOSClassificationHead, FCOSRegressionHead),
     SSD: (SSDScoringHead, SSDScoringHead),
 }
-Ranked = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Scores, labels, numbers of anchors and boxes of what the network ranks together."""
+
+
+class _Answer(NamedTuple):
+    """What the network says of one image: raw outputs of all anchors, its own final boxes; ``shape`` is (H, W) of its input.
+
+    ``counts`` are the anchors of each level.
+    """
+
+    outputs: dict[str, Tensor]
+    anchors: Tensor
+    counts: list[int]
+    own: dict[str, Tensor]
+    shape: tuple[int, int]
+
+
+class _Ranked(NamedTuple):
+    """What suppression was given (scores, labels, numbers of anchors, boxes), what of it survived, and what was kept.
+
+    Label -1 is the unused output.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    numbers: Tensor
+    boxes: Tensor
+    survived: Tensor
+    kept: Tensor
 
 
 class OneStageModel(Adapter):
@@ -45,6 +70,7 @@ class OneStageModel(Adapter):
     """
 
     task = "detection"
+    trunk = "backbone"
     module: Any  # torchvision's parts are typed as plain modules
 
     def __init__(self, module: nn.Module, classes: Sequence[str], *, first: int = 1, score_threshold: float = 0.05, **options: Any) -> None:
@@ -72,21 +98,33 @@ class OneStageModel(Adapter):
 
     def predict(self, images: Tensor) -> list[Prediction]:
         check_images(images)
-        size, net = (int(images.shape[-2]), int(images.shape[-1])), self.module
-        with torch.no_grad(), as_found(self):
-            batch, features = self._features(self.normalise(images))
-            outputs, anchors = net.head(features), net.anchor_generator(batch, features)
-            counts = self._counts(features)
-            with lowered(net, self.score_threshold):
-                if self.sigmoid:
-                    split = {key: list(value.split(counts, dim=1)) for key, value in outputs.items()}
-                    own = net.postprocess_detections(split, [list(each.split(counts)) for each in anchors], batch.image_sizes)
-                else:
-                    own = net.postprocess_detections(outputs, anchors, batch.image_sizes)
-                return [
-                    self._trace({key: value[row] for key, value in outputs.items()}, anchors[row], counts, own[row], shape, size)
-                    for row, shape in enumerate(batch.image_sizes)
-                ]
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        with torch.no_grad(), as_found(self), lowered(self.module, self.score_threshold):
+            return [self._prediction(answer, self._ranked(answer), size) for answer in self._answers(self.normalise(images))]
+
+    def trace(self, image: Tensor) -> Trace:
+        check_images(image[None])
+        size, net = (int(image.shape[-2]), int(image.shape[-1])), self.module
+        with torch.no_grad(), as_found(self), lowered(net, self.score_threshold):
+            [answer] = self._answers(self.normalise(image[None]))
+            judged = self._judged(answer, self._ranked(answer))
+        return traced(
+            judged, scale_of(answer.shape, size), size, score_threshold=self.score_threshold, nms=net.nms_thresh,
+            most=net.detections_per_img, kind="anchor", classes=self.classes, priors=answer.anchors,
+        )  # fmt: skip
+
+    def _answers(self, x: Tensor) -> Iterator[_Answer]:
+        """What the network says of each normalised image."""
+        net = self.module
+        batch, features = self._features(x)
+        outputs, anchors, counts = net.head(features), net.anchor_generator(batch, features), self._counts(features)
+        if self.sigmoid:
+            split = {key: list(value.split(counts, dim=1)) for key, value in outputs.items()}
+            own = net.postprocess_detections(split, [list(each.split(counts)) for each in anchors], batch.image_sizes)
+        else:
+            own = net.postprocess_detections(outputs, anchors, batch.image_sizes)
+        for row, shape in enumerate(batch.image_sizes):
+            yield _Answer({key: value[row] for key, value in outputs.items()}, anchors[row], counts, own[row], shape)
 
     def _features(self, x: Tensor) -> tuple[ImageList, list[Tensor]]:
         batch, _ = self.transform(list(x), None)
@@ -100,24 +138,47 @@ class OneStageModel(Adapter):
 
     # -- the trace
 
-    def _trace(
-        self, outputs: dict[str, Tensor], anchors: Tensor, counts: list[int], own: dict[str, Tensor], shape: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Prediction:  # fmt: skip
-        """torchvision's post-processing again, carrying the anchor; refused if the result is not ``own``."""
-        net, decode = self.module, self._decoder(shape)
-        groups = self._by_level(outputs, anchors, counts, decode) if self.sigmoid else self._by_class(outputs, anchors, decode)
+    def _ranked(self, answer: _Answer) -> _Ranked:
+        """torchvision's post-processing again, carrying the anchor; refused if the result is not the network's own."""
+        net = self.module
+        groups = self._by_level(answer) if self.sigmoid else self._by_class(answer)
         scores, labels, numbers, boxes = (torch.cat(each) for each in zip(*groups, strict=True))
-        keep = batched_nms(boxes, scores, labels, net.nms_thresh)[: net.detections_per_img]
-        check_trace(self.name, own, boxes=boxes[keep], scores=scores[keep], labels=labels[keep])
+        survived = batched_nms(boxes, scores, labels, net.nms_thresh)
+        keep = survived[: net.detections_per_img]
+        check_trace(self.name, answer.own, boxes=boxes[keep], scores=scores[keep], labels=labels[keep])
         # torchvision also lists boxes without area, clipped away at the border, and the unused output 0
         keep = keep[(scores[keep] > self.score_threshold) & (labels[keep] >= self.first) & (boxes[keep, 2:] > boxes[keep, :2]).all(1)]
-        scale = scale_of(shape, size).to(boxes)
+        return _Ranked(scores, labels - self.first, numbers, boxes, survived, keep)
+
+    def _prediction(self, answer: _Answer, ranked: _Ranked, size: tuple[int, int]) -> Prediction:
+        scores, labels, numbers, boxes, _, keep = ranked
+        scale, decode = scale_of(answer.shape, size).to(boxes), self._decoder(answer.shape)
         return Prediction(
-            self.task, self.classes, size, (labels[keep] - self.first).cpu(), scores[keep].float().cpu(),
-            boxes=at_least_float32(boxes[keep] / scale), anchors=numbers[keep].cpu(),
-            candidates=at_least_float32(decode(outputs["bbox_regression"], anchors) / scale),
+            self.task, self.classes, size, labels[keep].cpu(), scores[keep].float().cpu(), boxes=at_least_float32(boxes[keep] / scale),
+            anchors=numbers[keep].cpu(), candidates=at_least_float32(decode(answer.outputs["bbox_regression"], answer.anchors) / scale),
         )  # fmt: skip
+
+    def _judged(self, answer: _Answer, ranked: _Ranked) -> Judged:
+        """All anchors in all classes; ``ranked`` are those that suppression was given."""
+        scores = torch.cat(list(self._scores(answer)))[:, self.first :]
+        boxes = self._decoder(answer.shape)(answer.outputs["bbox_regression"], answer.anchors)
+        boxes[ranked.numbers] = ranked.boxes  # the last bit may depend on a tensor's length
+        whole, pairs = (boxes[:, 2:] > boxes[:, :2]).all(1), ranked.numbers * scores.shape[1] + ranked.labels
+        survived = ranked.survived[ranked.labels[ranked.survived] >= 0]
+        return Judged(
+            answer.outputs["cls_logits"][:, self.first :], scores, boxes[:, None].expand(-1, scores.shape[1], -1),
+            whole[:, None].expand_as(scores), pairs[ranked.labels >= 0], pairs[survived], pairs[ranked.kept],
+        )  # fmt: skip
+
+    def _scores(self, answer: _Answer) -> Iterator[Tensor]:
+        """(A, outputs) in [0, 1], level by level; SSD's all at once, for its classes are ranked over all levels."""
+        logits = answer.outputs["cls_logits"]
+        if not self.sigmoid:
+            yield logits.softmax(-1)
+            return
+        centres = answer.outputs["bbox_ctrness"].split(answer.counts) if "bbox_ctrness" in answer.outputs else [None] * len(answer.counts)
+        for level, centre in zip(logits.split(answer.counts), centres, strict=True):
+            yield level.sigmoid() if centre is None else torch.sqrt(level.sigmoid() * centre.sigmoid())
 
     def _decoder(self, shape: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
         """(regression outputs, anchors) -> boxes inside the network's input of that shape."""
@@ -125,24 +186,21 @@ class OneStageModel(Adapter):
         plain = coder.decode if isinstance(self.module, FCOS) else coder.decode_single
         return lambda deltas, anchors: clip_boxes_to_image(plain(deltas, anchors), shape)
 
-    def _by_level(
-        self, outputs: dict[str, Tensor], anchors: Tensor, counts: list[int], decode: Callable[[Tensor, Tensor], Tensor]
-    ) -> Iterator[Ranked]:
+    def _by_level(self, answer: _Answer) -> Iterator[tuple[Tensor, ...]]:
         """RetinaNet and FCOS: the best of all classes, level by level."""
-        start = 0
-        levels = [outputs[key].split(counts) for key in ("cls_logits", "bbox_regression")]
-        centres = outputs["bbox_ctrness"].split(counts) if "bbox_ctrness" in outputs else [None] * len(counts)
-        for logits, deltas, centre, boxes in zip(*levels, centres, anchors.split(counts), strict=True):
-            scores = (logits.sigmoid() if centre is None else torch.sqrt(logits.sigmoid() * centre.sigmoid())).flatten()
-            best, classes = self._best(scores), logits.shape[-1]
+        start, decode = 0, self._decoder(answer.shape)
+        places = [each.split(answer.counts) for each in (answer.outputs["bbox_regression"], answer.anchors)]
+        for chances, deltas, boxes in zip(self._scores(answer), *places, strict=True):
+            scores, classes = chances.flatten(), chances.shape[-1]
+            best = self._best(scores)
             numbers = best // classes
             yield scores[best], best % classes, start + numbers, decode(deltas[numbers], boxes[numbers])
-            start += len(logits)
+            start += len(deltas)
 
-    def _by_class(self, outputs: dict[str, Tensor], anchors: Tensor, decode: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Ranked]:
+    def _by_class(self, answer: _Answer) -> Iterator[tuple[Tensor, ...]]:
         """SSD: the best anchors over all levels, class by class."""
-        probabilities, boxes = outputs["cls_logits"].softmax(-1), decode(outputs["bbox_regression"], anchors)
-        for label, scores in enumerate(probabilities.unbind(-1)):
+        [chances], boxes = self._scores(answer), self._decoder(answer.shape)(answer.outputs["bbox_regression"], answer.anchors)
+        for label, scores in enumerate(chances.unbind(-1)):
             if label:
                 best = self._best(scores)
                 yield scores[best], torch.full_like(best, label), best, boxes[best]
@@ -185,6 +243,9 @@ class OneStageModel(Adapter):
             side = ("left", "top", "right", "bottom").index(decision.edge)
             return outputs[side] if side >= 2 else -outputs[side]
         return edge_move(outputs, self.module.box_coder.weights, decision.edge)
+
+    def onto_image(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        return onto_image(self.transform, maps, size)
 
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
         """Cross-entropy (binary where each class is judged by itself) of the anchors that training would match with the true boxes.

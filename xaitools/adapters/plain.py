@@ -7,7 +7,7 @@ scores is a black box: it can be occluded and probed, and says nothing of the lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou
 
 from ..errors import MethodError, ModelError
-from ..types import Decision, Prediction, Sample
+from ..types import Decision, Prediction, Sample, Trace
 from .base import Adapter, as_found, check_images, read
 from .fit import Fit
+from .tracing import Judged, traced
 
 EDGES = {"left": 0, "top": 1, "right": 2, "bottom": 3}
 FORMS = 'a dict {"boxes": (N, A, 4), "logits": (N, A, C)} or a list of N dicts with boxes (D, 4), labels (D,), scores (D,)'
@@ -58,12 +59,30 @@ class PlainDetector(Adapter):
             out, seen = self._answer(self.normalise(images))
         if self.black_box:
             return [self._listed(each, seen, size) for each in out]
-        boxes, logits, objectness = out
-        boxes, logits = self.fit.boxes_back(boxes.float(), size).cpu(), logits.float().cpu()
-        scores = (logits.sigmoid() if self.sigmoid else logits.softmax(-1))[..., self.first : self.first + len(self.classes)]
-        if objectness is not None:
-            scores = scores * objectness.float().cpu().sigmoid()[..., None]
-        return [self._suppressed(*each, size) for each in zip(boxes, scores, strict=True)]
+        return [self._prediction(judged, boxes, size) for judged, boxes in self._judged(out, size)]
+
+    def trace(self, image: Tensor) -> Trace:
+        check_images(image[None])
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        with torch.no_grad(), as_found(self):
+            out, seen = self._answer(self.normalise(image[None]))
+        if self.black_box:
+            raise MethodError(f"{self.name} is a black box that returns only final boxes; its candidates are not to be seen")
+        [(judged, boxes)] = self._judged(out, size)
+        return traced(
+            judged, torch.ones(4), size, score_threshold=self.score_threshold, nms=self.nms, most=self.most, classes=self.classes,
+            **self._started(seen, size, len(boxes)),
+        )  # fmt: skip
+
+    def _started(self, seen: tuple[int, int], size: tuple[int, int], count: int) -> dict[str, Any]:
+        """What the candidates are called and where they started, as far as the network says: ``kind`` and ``priors((H, W))``."""
+        start: Any = getattr(self.module, "priors", None)
+        if not callable(start):
+            return {"kind": "candidate"}
+        priors = start(seen)
+        if priors.shape != (count, 4):
+            raise ModelError(f"{self.name}: priors are {tuple(priors.shape)}; expected ({count}, 4), xyxy in pixels of the input")
+        return {"kind": str(getattr(self.module, "kind", "candidate")), "priors": self.fit.boxes_back(priors.float(), size)}
 
     def _answer(self, x: Tensor) -> tuple[Any, tuple[int, int]]:
         """What the network says of normalised images, checked, and the (H, W) that it saw."""
@@ -87,16 +106,29 @@ class PlainDetector(Adapter):
             raise ModelError(f"{self.name}: objectness is {tuple(objectness.shape)}; expected {tuple(boxes.shape[:2])}")
         return (boxes, logits, objectness), seen
 
-    def _suppressed(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Prediction:
-        """What is left of the candidates after threshold and suppression within each class."""
-        anchors, labels = torch.where(scores > self.score_threshold)
-        found = scores[anchors, labels]
-        inside = _clipped(boxes[anchors], size)
-        keep = torch.where((inside[:, 2:] > inside[:, :2]).all(1))[0]
-        keep = keep[batched_nms(inside[keep], found[keep], labels[keep], self.nms)][: self.most]
+    def _judged(self, out: tuple[Tensor, Tensor, Tensor | None], size: tuple[int, int]) -> Iterator[tuple[Judged, Tensor]]:
+        """Of each image what threshold and suppression within each class leave, and the boxes (A, 4) before clipping."""
+        boxes, logits, objectness = out
+        boxes, logits = self.fit.boxes_back(boxes.float(), size).cpu(), logits.float().cpu()
+        classes = slice(self.first, self.first + len(self.classes))
+        scores = (logits.sigmoid() if self.sigmoid else logits.softmax(-1))[..., classes]
+        if objectness is not None:
+            scores = scores * objectness.float().cpu().sigmoid()[..., None]
+        for place, raw, chances in zip(boxes, logits[..., classes], scores, strict=True):
+            inside = _clipped(place, size)
+            whole = (inside[:, 2:] > inside[:, :2]).all(1)
+            anchors, labels = torch.where((chances > self.score_threshold) & whole[:, None])
+            survived = batched_nms(inside[anchors], chances[anchors, labels], labels, self.nms)
+            pairs, outputs = anchors * chances.shape[1] + labels, inside[:, None].expand(-1, chances.shape[1], -1)
+            passed = pairs[survived]
+            yield Judged(raw, chances, outputs, whole[:, None].expand_as(chances), pairs, passed, passed[: self.most]), place
+
+    def _prediction(self, judged: Judged, candidates: Tensor, size: tuple[int, int]) -> Prediction:
+        anchors, labels = judged.split(judged.kept)
         return Prediction(
-            self.task, self.classes, size, labels[keep], found[keep], boxes=inside[keep], anchors=anchors[keep], candidates=boxes
-        )
+            self.task, self.classes, size, labels, judged.scores[anchors, labels], boxes=judged.boxes[anchors, labels], anchors=anchors,
+            candidates=candidates,
+        )  # fmt: skip
 
     def _listed(self, out: Mapping[str, Any], seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
         """A black box's own final boxes, in pixels of the image."""

@@ -1,18 +1,92 @@
-"""What tracing the final boxes of torchvision's detectors back to their logits needs, whatever the family."""
+"""What tracing the final boxes of a detector back to their logits needs, whatever the family."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import box_iou
 
 from ..errors import ModelError
+from ..types import BELOW, BEYOND, EMPTY, KEPT, SUPPRESSED, UNRANKED, Trace
 
 EDGES = {"left": (0, -0.5), "top": (1, -0.5), "right": (0, 0.5), "bottom": (1, 0.5)}
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """All that a detector judged in one image, A candidates in C classes, and what suppression left of it.
+
+    A pair is a number, candidate * C + class.
+
+    logits, scores  (A, C)
+    boxes           (A, C, 4) xyxy in the pixels in which overlaps were measured, clipped to the image
+    whole           (A, C) bool: something of the box lies inside
+    entered         pairs that suppression was given,
+    survived        those it left, by falling score,
+    kept            and those that became final boxes
+    groups          (A,): candidates of different groups do not suppress each other; None: all may
+    """
+
+    logits: Tensor
+    scores: Tensor
+    boxes: Tensor
+    whole: Tensor
+    entered: Tensor
+    survived: Tensor
+    kept: Tensor
+    groups: Tensor | None = None
+
+    def split(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The candidates and the classes of pairs."""
+        outputs = self.scores.shape[1]
+        return pairs // outputs, pairs % outputs
+
+
+def traced(
+    judged: Judged, scale: Tensor, size: tuple[int, int], *, score_threshold: float, nms: float, priors: Tensor | None = None, **rest: Any
+) -> Trace:
+    """What was judged as a ``Trace``; ``scale`` (4,) leads from boxes of the image to the boxes and ``priors`` (A, 4) given."""
+    best = torch.arange(len(judged.scores), device=judged.scores.device) * judged.scores.shape[1] + judged.scores.argmax(1)
+    pairs = torch.cat([torch.where(judged.scores.flatten() > score_threshold)[0], best, judged.kept]).unique()
+    candidates, labels = judged.split(pairs)
+    scores, boxes = judged.scores[candidates, labels], judged.boxes[candidates, labels]
+    fates = torch.full_like(pairs, UNRANKED)
+    fates[torch.isin(pairs, judged.entered)] = SUPPRESSED
+    fates[torch.isin(pairs, judged.survived)] = BEYOND
+    fates[~judged.whole[candidates, labels]] = EMPTY
+    fates[scores <= score_threshold] = BELOW
+    finals, kept = torch.full_like(pairs, -1), torch.searchsorted(pairs, judged.kept)
+    fates[kept], finals[kept] = KEPT, torch.arange(len(kept), device=kept.device)
+    groups = labels if judged.groups is None else labels + judged.scores.shape[1] * judged.groups[candidates]
+    survivors = torch.searchsorted(pairs, judged.survived[torch.isin(judged.survived, pairs)])
+    winners, overlaps = _winners(boxes, groups, fates == SUPPRESSED, survivors, nms)
+    scale = scale.to(boxes)
+    return Trace(
+        image_size=size, score_threshold=score_threshold, nms=nms, candidates=candidates.cpu(), labels=labels.cpu(),
+        logits=at_least_float32(judged.logits[candidates, labels]), scores=scores.float().cpu(), boxes=at_least_float32(boxes / scale),
+        fates=fates.cpu(), finals=finals.cpu(), winners=winners.cpu(), overlaps=overlaps.float().cpu(),
+        priors=None if priors is None else at_least_float32(priors.to(boxes)[candidates] / scale), **rest,
+    )  # fmt: skip
+
+
+def _winners(boxes: Tensor, groups: Tensor, lost: Tensor, survivors: Tensor, nms: float) -> tuple[Tensor, Tensor]:
+    """Of each row the survivor that suppressed it and their IoU: the strongest of its group that overlaps it by more than ``nms``."""
+    winners, overlaps = torch.full_like(groups, -1), torch.full_like(boxes[:, 0], torch.nan)
+    for group in groups[lost].unique():
+        losers, rivals = torch.where(lost & (groups == group))[0], survivors[groups[survivors] == group]
+        iou = box_iou(boxes[losers], boxes[rivals])
+        over = iou > nms
+        # rounded otherwise than in the network's own suppression, a narrow win may look like none
+        first = torch.where(over.any(1), over.int().argmax(1), iou.argmax(1))
+        winners[losers], overlaps[losers] = rivals[first], iou.gather(1, first[:, None])[:, 0]
+    return winners, overlaps
 
 
 def only_resizing(transform: nn.Module) -> Any:
@@ -28,8 +102,15 @@ def scale_of(shape: tuple[int, int], size: tuple[int, int]) -> Tensor:
     return torch.tensor([right, down, right, down], dtype=torch.float64)
 
 
-def at_least_float32(boxes: Tensor) -> Tensor:
-    return boxes.to("cpu", torch.promote_types(boxes.dtype, torch.float32))
+def onto_image(transform: nn.Module, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, C, h, w) that tile what a ``transform`` makes of an image of ``size``, as maps over that image."""
+    batch, _ = transform([maps.new_zeros((3, *size))], None)
+    padded, (height, width) = batch.tensors.shape[-2:], batch.image_sizes[0]
+    return F.interpolate(F.interpolate(maps, padded, mode="bilinear")[..., :height, :width], size, mode="bilinear")
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    return values.to("cpu", torch.promote_types(values.dtype, torch.float32))
 
 
 def edge_move(deltas: Tensor, weights: Sequence[float], edge: str) -> Tensor:

@@ -1,26 +1,38 @@
-"""Two-stage detection: torchvision's Faster R-CNN, every final box traced back to its proposal.
+"""Two-stage detection: torchvision's Faster R-CNN and kin, every final box traced back to its proposal.
 
-Ren et al. 2015.  The proposal and class of a final box give the raw logit again, differentiable down to
-the image; proposals are constants for the second stage (torchvision detaches them too).
+Ren et al. 2015; Girshick et al. 2014 and Girshick 2015, whose proposals come from outside the network.  The proposal and
+class of a final box give the raw logit again, differentiable down to the image; proposals are constants for the second
+stage (torchvision detaches them too).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection.faster_rcnn import FasterRCNN
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
+from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from ..errors import ModelError
-from ..types import Decision, Prediction, Sample
+from ..types import Decision, Prediction, Sample, Trace
 from .base import Adapter, as_found, check_images, read
-from .tracing import at_least_float32, check_trace, edge_move, lowered, only_resizing, outputs_of, scale_of
+from .tracing import Judged, at_least_float32, check_trace, edge_move, lowered, only_resizing, onto_image, outputs_of, scale_of, traced
+
+
+class _Answer(NamedTuple):
+    """What the network says of one image: its own final boxes, and what they were chosen from; ``shape`` is (H, W) of its input."""
+
+    judged: Judged
+    proposals: Tensor
+    mask_logits: Tensor | None
+    own: dict[str, Tensor]
+    shape: tuple[int, int]
 
 
 class TwoStageModel(Adapter):
@@ -31,10 +43,11 @@ class TwoStageModel(Adapter):
     """
 
     task = "detection"
+    trunk = "backbone"
     module: Any  # torchvision's parts are typed as plain modules
 
     def __init__(self, module: nn.Module, classes: Sequence[str], *, score_threshold: float = 0.05, **options: Any) -> None:
-        if not isinstance(module, FasterRCNN) or isinstance(module, KeypointRCNN):
+        if not isinstance(module, GeneralizedRCNN) or isinstance(module, KeypointRCNN):
             raise ModelError(f"got {type(module).__name__}; expected a torchvision FasterRCNN (keypoints cannot be explained)")
         transform: Any = module.transform
         options = {"mean": transform.image_mean, "std": transform.image_std} | options
@@ -51,18 +64,20 @@ class TwoStageModel(Adapter):
     def predict(self, images: Tensor) -> list[Prediction]:
         check_images(images)
         size = (int(images.shape[-2]), int(images.shape[-1]))
-        heads = self.module.roi_heads
         with torch.no_grad(), as_found(self):
-            batch, features = self._features(self.normalise(images))
-            proposals, _ = self.module.rpn(batch, features, None)
-            with lowered(heads, self.score_threshold), outputs_of(heads.box_predictor, heads.mask_predictor) as (boxes, masks):
-                own, _ = heads(features, proposals, batch.image_sizes)
-            (logits, deltas), counts = boxes[0], [len(each) for each in proposals]
-            # for the whole batch at once, like the network: the last bit may depend on a tensor's length
-            scores, decoded = logits.softmax(-1).split(counts), heads.box_coder.decode(deltas, proposals).split(counts)
-            mask_logits = masks[0].split([len(each["labels"]) for each in own]) if masks else [None] * len(own)
-            parts = zip(scores, decoded, proposals, mask_logits, own, batch.image_sizes, strict=True)
-            return [self._trace(*of_image, size=size) for of_image in parts]
+            return [self._prediction(answer, size) for answer in self._answers(*self._features(self.normalise(images)))]
+
+    def trace(self, image: Tensor) -> Trace:
+        check_images(image[None])
+        size, heads = (int(image.shape[-2]), int(image.shape[-1])), self.module.roi_heads
+        with torch.no_grad(), as_found(self):
+            batch, features = self._features(self.normalise(image[None]))
+            [answer] = self._answers(batch, features)
+            first = self._first_stage(batch, features, answer.proposals, size)
+        return traced(
+            answer.judged, scale_of(answer.shape, size), size, score_threshold=self.score_threshold, nms=heads.nms_thresh,
+            most=heads.detections_per_img, kind="proposal", classes=self.classes, priors=answer.proposals, first=first,
+        )  # fmt: skip
 
     def _features(self, x: Tensor) -> tuple[ImageList, dict[str, Tensor]]:
         batch, _ = self.transform(list(x), None)
@@ -74,25 +89,71 @@ class TwoStageModel(Adapter):
         pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
         return heads.box_predictor(heads.box_head(pooled))
 
-    def _trace(
-        self, scores: Tensor, decoded: Tensor, proposals: Tensor, mask_logits: Tensor | None, own: dict[str, Tensor],
-        shape: tuple[int, int], *, size: tuple[int, int],
-    ) -> Prediction:  # fmt: skip
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Of each output: a softmax over all, or what the heads say themselves (the SVMs of R-CNN judge each class alone)."""
+        own = getattr(self.module.roi_heads, "class_scores", None)
+        return logits.softmax(-1) if own is None else own(logits)
+
+    def _answers(self, batch: ImageList, features: dict[str, Tensor]) -> Iterator[_Answer]:
+        """What the network says of each image, its post-processing done again."""
+        heads = self.module.roi_heads
+        proposals, _ = self.module.rpn(batch, features, None)
+        with lowered(heads, self.score_threshold), outputs_of(heads.box_predictor, heads.mask_predictor) as (boxes, masks):
+            own, _ = heads(features, proposals, batch.image_sizes)
+        (logits, deltas), counts = boxes[0], [len(each) for each in proposals]
+        # for the whole batch at once, like the network: the last bit may depend on a tensor's length
+        scores, decoded = self._probabilities(logits).split(counts), heads.box_coder.decode(deltas, proposals).split(counts)
+        mask_logits = masks[0].split([len(each["labels"]) for each in own]) if masks else [None] * len(own)
+        for row, shape in enumerate(batch.image_sizes):
+            judged = self._judged(logits.split(counts)[row], scores[row], decoded[row], own[row], shape)
+            yield _Answer(judged, proposals[row], mask_logits[row], own[row], shape)
+
+    def _judged(self, logits: Tensor, scores: Tensor, decoded: Tensor, own: dict[str, Tensor], shape: tuple[int, int]) -> Judged:
         """torchvision's post-processing again, carrying proposal and class; refused if the result is not ``own``."""
-        heads, (count, classes) = self.module.roi_heads, scores.shape
-        threshold = min(heads.score_thresh, self.score_threshold)
-        boxes, scores = clip_boxes_to_image(decoded, shape)[:, 1:].reshape(-1, 4), scores[:, 1:].reshape(-1)
-        labels = torch.arange(classes - 1, device=scores.device).repeat(count)
-        origin = torch.arange(count, device=scores.device).repeat_interleave(classes - 1)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        keep = torch.where((scores > threshold) & (sides >= 1e-2).all(1))[0]
-        keep = keep[batched_nms(boxes[keep], scores[keep], labels[keep], heads.nms_thresh)][: heads.detections_per_img]
-        check_trace(self.name, own, boxes=boxes[keep], scores=scores[keep], labels=labels[keep] + 1)
-        listed = scores[keep] > self.score_threshold
-        keep, scale = keep[listed], scale_of(shape, size).to(boxes)
+        heads = self.module.roi_heads
+        boxes, scores = clip_boxes_to_image(decoded, shape)[:, 1:], scores[:, 1:]
+        whole = (boxes[..., 2:] - boxes[..., :2] >= 1e-2).all(-1)
+        places, chances = boxes.reshape(-1, 4), scores.reshape(-1)
+        labels = torch.arange(scores.shape[1], device=scores.device).repeat(len(scores))
+        entered = torch.where((chances > min(heads.score_thresh, self.score_threshold)) & whole.flatten())[0]
+        survived = entered[batched_nms(places[entered], chances[entered], labels[entered], heads.nms_thresh)]
+        kept = survived[: heads.detections_per_img]
+        check_trace(self.name, own, boxes=places[kept], scores=chances[kept], labels=labels[kept] + 1)
+        return Judged(logits[:, 1:], scores, boxes, whole, entered, survived, kept[chances[kept] > self.score_threshold])
+
+    def _prediction(self, answer: _Answer, size: tuple[int, int]) -> Prediction:
+        judged, own, shape = answer.judged, answer.own, answer.shape
+        origin, labels = judged.split(judged.kept)
+        boxes, scale = judged.boxes[origin, labels], scale_of(shape, size).to(judged.boxes)
         return Prediction(
-            self.task, self.classes, size, labels[keep].cpu(), scores[keep].float().cpu(), boxes=at_least_float32(boxes[keep] / scale),
-            origins=(proposals[origin[keep]] / scale).cpu(), **self._masks(mask_logits, own, listed, shape, size),
+            self.task, self.classes, size, labels.cpu(), judged.scores[origin, labels].float().cpu(), boxes=at_least_float32(boxes / scale),
+            origins=(answer.proposals[origin] / scale).cpu(),
+            **self._masks(answer.mask_logits, own, own["scores"] > self.score_threshold, shape, size),
+        )  # fmt: skip
+
+    def _first_stage(self, batch: ImageList, features: dict[str, Tensor], proposals: Tensor, size: tuple[int, int]) -> Trace | None:
+        """How the one image of the batch came to its ``proposals``; refused if they are not those of the network."""
+        rpn, maps, shape = self.module.rpn, list(features.values()), batch.image_sizes[0]
+        if not isinstance(rpn, RegionProposalNetwork):
+            return None
+        objectness, deltas = rpn.head(maps)
+        counts = [each.numel() for each in objectness]
+        logits, deltas = (each.detach() for each in concat_box_prediction_layers(objectness, deltas))
+        [anchors] = rpn.anchor_generator(batch, maps)
+        boxes = clip_boxes_to_image(rpn.box_coder.decode(deltas, [anchors])[:, 0], shape)
+        scores, level = logits[:, 0].sigmoid(), torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(boxes.device)
+        whole = (boxes[:, 2:] - boxes[:, :2] >= rpn.min_size).all(1)
+        starts = [sum(counts[:number]) for number in range(len(counts))]
+        ranked = torch.cat([start + each.topk(min(len(each), rpn.pre_nms_top_n()), dim=0).indices
+                            for start, each in zip(starts, logits[:, 0].split(counts), strict=True)])  # fmt: skip
+        entered = ranked[whole[ranked] & (scores[ranked] >= rpn.score_thresh)]
+        survived = entered[batched_nms(boxes[entered], scores[entered], level[entered], rpn.nms_thresh)]
+        kept = survived[: rpn.post_nms_top_n()]
+        check_trace(self.name, {"boxes": proposals}, boxes=boxes[kept])
+        judged = Judged(logits, scores[:, None], boxes[:, None], whole[:, None], entered, survived, kept, level)
+        return traced(
+            judged, scale_of(shape, size), size, score_threshold=rpn.score_thresh, nms=rpn.nms_thresh, most=rpn.post_nms_top_n(),
+            kind="anchor", classes=("object",), priors=anchors,
         )  # fmt: skip
 
     def _masks(
@@ -127,12 +188,17 @@ class TwoStageModel(Adapter):
         return decision.proposal.to("cpu", torch.float64)
 
     def _score(self, logits: Tensor, deltas: Tensor, decision: Decision) -> Tensor:
+        if decision.reading == "probability":
+            return self._probabilities(logits)[decision.class_index + 1]
         if decision.edge is None:
             return read(logits, decision, first=1)
         return edge_move(deltas.view(-1, 4)[decision.class_index + 1], self.module.roi_heads.box_coder.weights, decision.edge)
 
+    def onto_image(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        return onto_image(self.transform, maps, size)
+
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Cross-entropy of the second stage at the true boxes plus objectness of the anchors on them.
+        """Cross-entropy of the second stage at the true boxes, plus objectness of the anchors on them where there are anchors.
 
         Raising it makes the detector miss or rename what is there.  (N,); 0 for an image without objects.
         """
@@ -141,17 +207,22 @@ class TwoStageModel(Adapter):
         boxes = [(sample.boxes.double() * scale).to(batch.tensors) if sample.boxes is not None else batch.tensors.new_zeros((0, 4))
                  for sample in samples]  # fmt: skip
         logits, _ = self._second_stage(features, boxes, batch)
-        rpn = self.module.rpn
-        objectness = rpn.head(list(features.values()))[0]
-        flat = torch.cat([level.permute(0, 2, 3, 1).reshape(len(images), -1) for level in objectness], 1)
-        anchors = rpn.anchor_generator(batch, list(features.values()))
         losses = []
-        for row, (mine, found) in enumerate(zip(logits.split([len(b) for b in boxes]), boxes, strict=True)):
-            labels = samples[row].labels
-            if labels is None or not len(found):
-                losses.append(mine.sum() + flat[row].sum() * 0)
-                continue
-            near = box_iou(anchors[row], found).max(1).values >= 0.5
-            seen = F.softplus(-flat[row][near]).mean() if bool(near.any()) else flat[row].sum() * 0
-            losses.append(F.cross_entropy(mine, labels.to(mine.device) + 1) + seen)
+        for mine, found, sample, unseen in zip(
+            logits.split([len(each) for each in boxes]), boxes, samples, self._unseen(features, batch, boxes), strict=True
+        ):
+            labels = sample.labels
+            judged = mine.sum() if labels is None or not len(found) else F.cross_entropy(mine, labels.to(mine.device) + 1)
+            losses.append(judged + unseen)
         return torch.stack(losses)
+
+    def _unseen(self, features: dict[str, Tensor], batch: ImageList, boxes: Sequence[Tensor]) -> list[Tensor]:
+        """Of each image how much the first stage would miss the boxes: nothing where proposals come from outside."""
+        rpn = self.module.rpn
+        if not isinstance(rpn, RegionProposalNetwork):
+            return [batch.tensors.new_zeros(())] * len(boxes)
+        objectness = rpn.head(list(features.values()))[0]
+        flat = torch.cat([level.permute(0, 2, 3, 1).reshape(len(boxes), -1) for level in objectness], 1)
+        anchors = rpn.anchor_generator(batch, list(features.values()))
+        near = [(box_iou(each, found) >= 0.5).any(1) for each, found in zip(anchors, boxes, strict=True)]
+        return [F.softplus(-flat[row][mine]).mean() if bool(mine.any()) else flat[row].sum() * 0 for row, mine in enumerate(near)]

@@ -33,6 +33,8 @@ class Yolo(nn.Module):
     ``anchors`` are widths and heights in pixels of the input; A = rows * columns * anchors, in that order.
     """
 
+    kind = "anchor"
+
     def __init__(
         self,
         classes: int,
@@ -51,6 +53,13 @@ class Yolo(nn.Module):
         raw = self.parts(self.raw(x))
         flat = raw.flatten(1, 3)
         return {"boxes": self.decoded(raw[..., :4]).flatten(1, 3), "logits": flat[..., 5:], "objectness": flat[..., 4]}
+
+    def priors(self, size: tuple[int, int]) -> Tensor:
+        """xyxy (A, 4) in pixels of an input of ``size`` (H, W): where each box starts, its anchor in the middle of its cell."""
+        anchors = torch.tensor(self.anchors)
+        rows, columns = (side // self.backbone.stride for side in size)
+        centres = (cells(rows, columns, anchors)[:, :, None] + 0.5) * self.backbone.stride
+        return corners(centres.expand(-1, -1, len(anchors), -1), anchors.expand(rows, columns, -1, -1)).flatten(0, 2)
 
     def raw(self, x: Tensor) -> Tensor:
         """The outputs of each cell before any squashing, (N, anchors * (5 + classes), rows, columns)."""

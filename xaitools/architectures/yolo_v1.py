@@ -81,6 +81,8 @@ class YoloV1(nn.Module):
     probability alone: what the factor is good for shows in the empty cells, where nothing taught the classes.
     """
 
+    kind = "cell box"
+
     def __init__(
         self,
         classes: int,
@@ -99,6 +101,12 @@ class YoloV1(nn.Module):
         shared = torch.stack([logits] * self.boxes, 3)
         found = {"boxes": self.decoded(place).reshape(len(x), count, 4), "logits": shared.reshape(len(x), count, self.classes)}
         return found | ({"objectness": confidence.reshape(len(x), count)} if self.conditional else {})
+
+    def priors(self, size: tuple[int, int]) -> Tensor:
+        """xyxy (A, 4) in pixels of an input of ``size`` (H, W): the cell that each box belongs to."""
+        rows, columns = (side // self.backbone.stride for side in size)
+        corner = cells(rows, columns, torch.ones(()))
+        return torch.cat([corner, corner + 1], -1).view(-1, 4).repeat_interleave(self.boxes, 0) * self.backbone.stride
 
     def raw(self, x: Tensor) -> Tensor:
         """The outputs of each cell before any squashing, (N, classes + 5 * boxes, rows, columns)."""

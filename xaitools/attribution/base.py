@@ -24,26 +24,40 @@ from ..adapters import Adapter, Model, adapted, as_found, check_images
 from ..errors import MethodError, XaiError
 from ..registry import Registry
 from ..targets import Target, bind, expand
-from ..types import Attribution, Decision, Prediction, Sample
+from ..types import Attribution, Decision, Prediction, Sample, Trace
 
 Ledger = tuple[tuple[str, float], ...]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
+class Detail:
+    """What a method has to say of one target alone: ``used`` and ``notes`` beside those of all, and an ``image`` that it made."""
+
+    used: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    image: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Maps:
-    """What a method returns: values (K, H, W), scores (K,), for LRP K ledgers, and what automatic parameters came to."""
+    """What a method returns: values (K, H, W), scores (K,), where sums are kept K ledgers, and what automatic parameters came to.
+
+    ``details`` are K, or none.  ``trace`` is how a detector came to its boxes in this image, where the method looked at that.
+    """
 
     values: Tensor
     scores: Tensor
     ledgers: Sequence[Ledger] = ()
     used: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    trace: Trace | None = None
+    details: Sequence[Detail] = ()
 
 
 @dataclass(frozen=True)
 class Method:
-    """``needs`` is "gradients", "scores" or "predictions": the least that a model must offer."""
+    """``needs`` is "gradients", "scores", "predictions" or "candidates" (of a detector): the least that a model must offer."""
 
     name: str
     function: Callable[..., Maps]
@@ -121,7 +135,8 @@ def explain_many(
     if prediction is None:
         prediction = known.predict(images)[0]
     if not offers(known, entry):
-        raise MethodError(f"method {method} needs {entry.needs}; {known.name} is a black box that gives none, use occlusion-drise")
+        what = "black box" if known.black_box else f"{known.task} model"
+        raise MethodError(f"method {method} needs {entry.needs}; {known.name} is a {what} that gives none, use occlusion-drise")
     decisions = [bind(each, prediction, sample, truth_classes) for target in targets for each in expand(target, prediction)]
     if not decisions:
         raise XaiError("no target; give at least one, e.g. top")
@@ -134,18 +149,22 @@ def explain_many(
     if maps.values.shape != (len(decisions), *image.shape[1:]):
         raise RuntimeError(f"method {method} returned {tuple(maps.values.shape)} for {len(decisions)} targets, {tuple(image.shape)}")
     ledgers: Sequence[Ledger | None] = maps.ledgers or [None] * len(decisions)
+    details = maps.details or [Detail()] * len(decisions)
     used = {**values, **maps.used}
     return [
         Attribution(
-            values=each.detach().cpu(), target=decision.target, method=method, params=_reported(used, decision), seed=seed,
-            score=float(score), ledger=ledger, seconds=seconds / len(decisions), notes=maps.notes,
+            values=each.detach().cpu(), target=decision.target, method=method, params=_reported({**used, **detail.used}, decision),
+            seed=seed, score=float(score), ledger=ledger, seconds=seconds / len(decisions), notes=(*maps.notes, *detail.notes),
+            trace=maps.trace, image=detail.image,
         )
-        for each, decision, score, ledger in zip(maps.values, decisions, maps.scores, ledgers, strict=True)
+        for each, decision, score, ledger, detail in zip(maps.values, decisions, maps.scores, ledgers, details, strict=True)
     ]  # fmt: skip
 
 
 def offers(model: Adapter, entry: Method) -> bool:
     """Whether ``model`` gives what the method needs, as far as it has shown (a black box may show it at its first answer)."""
+    if entry.needs == "candidates" and type(model).trace is Adapter.trace:
+        return False
     return entry.needs == "predictions" or not model.black_box
 
 

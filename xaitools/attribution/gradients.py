@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,11 @@ from ..errors import MethodError
 from ..types import Decision
 from .base import Maps, differentiable, method
 
+UNREACHED = "no gradient of the score reaches the image (detached, or without grad); use occlusion"
+
+AT_ONCE = 2**18
+"""Pixels of the images whose activations are kept together where a method averages over many."""
+
 
 def input_gradients(model: Adapter, image: Tensor, decisions: Sequence[Decision]) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised input (1, 3, H, W), its gradients (K, 3, H, W), scores (K,); one forward, K backward passes."""
@@ -19,9 +24,28 @@ def input_gradients(model: Adapter, image: Tensor, decisions: Sequence[Decision]
         scores = model.scores_from(x, decisions)
         last = len(decisions) - 1
         if not scores.requires_grad:
-            raise MethodError(f"{model.name}: no gradient of the score reaches the image (detached, or without grad); use occlusion")
+            raise MethodError(f"{model.name}: {UNREACHED}")
         rows = [torch.autograd.grad(score, x, retain_graph=k < last, materialize_grads=True)[0][0] for k, score in enumerate(scores)]
     return x.detach(), torch.stack(rows), scores.detach()
+
+
+def scores_of(model: Adapter, decision: Decision) -> Callable[[Tensor], Tensor]:
+    """The number of one decision for each of many normalised images, (N, 3, H, W) -> (N,): a model as captum wants it."""
+
+    def forward(x: Tensor) -> Tensor:
+        scores = model.scores_from(x, [decision])
+        if torch.is_grad_enabled() and not scores.requires_grad:
+            raise MethodError(f"{model.name}: {UNREACHED}")
+        return scores
+
+    return forward
+
+
+def batch_for(image: Tensor, batch_size: int, most: int) -> int:
+    """How many images of this size go through together: as asked, or for 0 what ``AT_ONCE`` allows."""
+    if batch_size < 0:
+        raise MethodError(f"batch_size={batch_size}; expected a positive number, or 0 to choose by the size of the image")
+    return min(most, batch_size or max(1, min(16, AT_ONCE // (image.shape[-2] * image.shape[-1]))))
 
 
 @method("saliency")

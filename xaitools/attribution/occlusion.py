@@ -124,7 +124,7 @@ def sweep(
     if stride > window:
         raise MethodError(f"occlusion.stride={stride} is larger than window={window}; pixels between windows would never be hidden")
     places = windows(height, width, window, stride)
-    filling = _filling(image, fill, window, generator)
+    filling = filled(image, fill, window, generator)
     size = min(batch_size, len(places))
     clean = scores(image.expand(size, -1, -1, -1))
     falls = torch.zeros(len(clean), height, width, dtype=torch.float64)
@@ -164,8 +164,8 @@ def _reading(decision: Decision, score: str | None) -> Decision:
     raise MethodError(f"occlusion.score={score!r}; expected logit, probability or margin")
 
 
-def _filling(image: Tensor, fill: str, window: int, generator: torch.Generator) -> Tensor:
-    """What shows through a window, as an image of the same size."""
+def filled(image: Tensor, fill: str, window: int, generator: torch.Generator, name: str = "occlusion.fill") -> Tensor:
+    """What shows through a window, as an image of the same size; ``name`` is that of the parameter."""
     if fill == "mean":
         return image.mean((-2, -1), keepdim=True).expand_as(image)
     if fill == "noise":
@@ -179,5 +179,5 @@ def _filling(image: Tensor, fill: str, window: int, generator: torch.Generator) 
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise MethodError(f"occlusion.fill={fill!r}; expected mean, blur, noise or a number from 0 to 1")
+        raise MethodError(f"{name}={fill!r}; expected mean, blur, noise or a number from 0 to 1")
     return torch.full_like(image, value)

@@ -172,7 +172,7 @@ def _size(explanation: Explanation) -> tuple[int, int]:
 
 
 def _single(explanation: Explanation, look: _Look) -> Drawing:
-    grid, key = _grid(explanation, look.width), _Key([explanation], look)
+    grid, key = _grid(explanation, look.width), Key([explanation], look)
     targets, methods = explanation.targets[:MAX_ROWS], explanation.methods
     bands = [methods[start : start + grid.columns] for start in range(0, len(methods), grid.columns)]
     names = {target: _headline(explanation, target) for target in targets} if look.titles else {}
@@ -231,9 +231,12 @@ def _slot(
     if explanation.image is not None:
         across, down = (width + GAP, 0.0) if grid.beside else (0.0, height + GAP / 2)
         ax = page.axes(x0 + across, y + down, *grid.panel)
-        picture = overlay_rgb(shrink(ax, explanation.image), shrink(ax, pair.values), limit)
-        show(ax, picture, (pair.values.shape[0], pair.values.shape[1]))
-        if explanation.prediction is not None:
+        size = (pair.values.shape[0], pair.values.shape[1])
+        if pair.image is not None:
+            show(ax, shrink(ax, pair.image).transpose(1, 2, 0), size)
+        else:
+            show(ax, overlay_rgb(shrink(ax, explanation.image), shrink(ax, pair.values), limit), size)
+        if explanation.prediction is not None and pair.image is None:
             draw_target(ax, explanation.prediction, pair.target, linewidth=0.5)
     y += grid.maps
     _bar(page, x, y, grid.slot, limit, [pair], look)
@@ -265,14 +268,16 @@ def _notes(pair: Attribution | Refusal | None, width: float, look: _Look) -> lis
     notes = list(pair.notes)
     if _reading(pair) != "logit":
         notes.insert(0, f"explains the {_scored(pair)}")
-    if pair.ledger is not None:
+    if pair.ledger is not None and not pair.method.startswith("lrp"):
+        notes[:0] = [f"{name} {number(each)}" for name, each in pair.ledger]
+    elif pair.ledger is not None:
         absorbed = math.fsum(each for _, each in pair.ledger)
         share = f" ({number(100 * absorbed / pair.score)} %)" if pair.score else ""
         notes[:0] = [f"sum of relevance {number(float(pair.values.double().sum()))}", f"absorbed {number(absorbed)}{share}"]
     return [line for note in notes for line in fit(note, width, SMALL, 2, look.font)]
 
 
-class _Key:
+class Key:
     """The legend of what was found, in as many columns as the width allows."""
 
     most = 12
@@ -311,7 +316,7 @@ def _sheet(explanations: Sequence[Explanation], look: _Look) -> Drawing:
     rows = [(each, target) for each in explanations for target in each.targets]
     more, rows = len(rows) - MAX_ROWS, rows[:MAX_ROWS]
     cell = (look.width - 2 * MARGIN - len(methods) * GAP) / (len(methods) + 1)
-    key, panels = _Key([each for each, _ in rows], look), [_fitted(cell, _size(each)) for each, _ in rows]
+    key, panels = Key([each for each, _ in rows], look), [_fitted(cell, _size(each)) for each, _ in rows]
     title, foot = look.titles * TITLE, TEXT * (look.scale == "each")
     heights = [title + panel[1] + foot + GAP for panel in panels]
     page = Page(look.width, 2 * MARGIN + title + sum(heights) + max(UNDER, key.height(cell)) + TEXT * (more > 0), look.dpi, look.font)

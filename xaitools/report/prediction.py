@@ -117,7 +117,7 @@ def draw_target(ax: Axes, prediction: Prediction, target: Target | str, linewidt
     """The explained place in black with a white halo: a box, one edge of it, the rim of a region, a cross on a pixel."""
     target = _parsed(target, prediction)
     index = _box_index(target, prediction)
-    look: dict[str, Any] = {"color": _CHOSEN, "linewidth": linewidth, "path_effects": _halo(linewidth)}
+    look: dict[str, Any] = {"color": _CHOSEN, "linewidth": linewidth, "path_effects": halo(linewidth)}
     if target.kind == "pixel":
         x, y = (int(each) + 0.5 for each in target.place)
         ax.plot([x], [y], marker="+", markersize=3.5 + 2 * linewidth, markeredgewidth=linewidth, clip_on=False, **look)
@@ -128,14 +128,14 @@ def draw_target(ax: Axes, prediction: Prediction, target: Target | str, linewidt
     elif index is not None and prediction.boxes is not None:
         x1, y1, x2, y2 = prediction.boxes[index].tolist()
         ends = {"left": ([x1, x1], [y1, y2]), "right": ([x2, x2], [y1, y2]), "top": ([x1, x2], [y1, y1]), "bottom": ([x1, x2], [y2, y2])}
-        _outline(ax, (x1, y1, x2, y2), **look | ({"linewidth": linewidth / 2, "path_effects": _halo(linewidth / 2)} if target.edge else {}))
+        _outline(ax, (x1, y1, x2, y2), **look | ({"linewidth": linewidth / 2, "path_effects": halo(linewidth / 2)} if target.edge else {}))
         if target.edge:
-            ax.plot(*ends[target.edge], **look | {"linewidth": 2 * linewidth, "path_effects": _halo(2 * linewidth)})
+            ax.plot(*ends[target.edge], **look | {"linewidth": 2 * linewidth, "path_effects": halo(2 * linewidth)})
     elif target.kind == "region" and not target.truth and prediction.semantic is not None and target.name in prediction.classes:
         _contour(ax, array(prediction.semantic) == prediction.classes.index(target.name), linewidth)
 
 
-def _halo(linewidth: float) -> list[patheffects.AbstractPathEffect]:
+def halo(linewidth: float) -> list[patheffects.AbstractPathEffect]:
     return [patheffects.withStroke(linewidth=2 * linewidth + 0.3, foreground=_HALO)]
 
 
@@ -150,7 +150,7 @@ def _contour(ax: Axes, region: np.ndarray, linewidth: float) -> None:
     padded = np.pad(region[step // 2 :: step, step // 2 :: step].astype(float), 1)
     ys, xs = ((np.arange(count) - 0.5) * step for count in padded.shape)
     if padded.any():
-        ax.contour(xs, ys, padded, levels=[0.5], colors=_CHOSEN, linewidths=linewidth).set_path_effects(_halo(linewidth))
+        ax.contour(xs, ys, padded, levels=[0.5], colors=_CHOSEN, linewidths=linewidth).set_path_effects(halo(linewidth))
 
 
 def _draw_boxes(ax: Axes, prediction: Prediction, colours: dict[int, str], chosen: int | None) -> None:
@@ -164,7 +164,7 @@ def _draw_boxes(ax: Axes, prediction: Prediction, colours: dict[int, str], chose
         [name] = fit(prediction.classes[labels[index]], _WIDEST, TINY, font=_font(ax)) or [""]
         texts = [f"{index} {name} {scores[index]:.2f}"] if index == chosen or _width(ax) >= _ROOMY else []
         colour = _CHOSEN if index == chosen else colours[labels[index]]
-        any(_label(ax, text, boxes[index], colour, placed) for text in (*texts, str(index)))
+        any(label(ax, text, boxes[index], colour, placed) for text in (*texts, str(index)))
         if index == chosen and _share_of(boxes[index], prediction.image_size) < 0.25:
             placed.append(tuple(boxes[index]))  # no other label covers what is explained
 
@@ -177,18 +177,18 @@ def _share_of(box: Sequence[float], size: tuple[int, int]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1])
 
 
-def _label(ax: Axes, text: str, box: Sequence[float], colour: str, placed: list[tuple[float, float, float, float]]) -> bool:
-    """Writes ``text`` at a corner of ``box`` where it lies inside the image and covers no other; False where it cannot."""
-    right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
+def label(ax: Axes, text: str, box: Sequence[float], colour: str, placed: list[tuple[float, float, float, float]]) -> bool:
+    """Writes ``text`` at a corner of ``box`` where it lies inside the panel and covers no other; False where it cannot."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     width_mm, height_mm = _width(ax), _width(ax) * ax.bbox.height / ax.bbox.width
-    width = (extent(text, TINY, _font(ax)) + 0.6) * right / width_mm
-    height = LINE * TINY * POINT * bottom / height_mm
+    width = (extent(text, TINY, _font(ax)) + 0.6) * (right - left) / width_mm
+    height = LINE * TINY * POINT * (bottom - top) / height_mm
     x1, y1, x2, y2 = box
     corners = [(x, y) for y in (y1 - height, y1, y2, y2 - height) for x in (x1, x2 - width)]
     for x, y in corners:
-        x, y = min(max(x, 0), right - width), min(max(y, 0), bottom - height)
+        x, y = min(max(x, left), right - width), min(max(y, top), bottom - height)
         place = (x, y, x + width, y + height)
-        if x >= 0 and y >= 0 and not any(_overlap(place, other) for other in placed):
+        if x >= left and y >= top and not any(_overlap(place, other) for other in placed):
             placed.append(place)
             ax.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="none", zorder=4))
             ink = "black" if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) > 0.55 else "white"

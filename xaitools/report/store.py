@@ -13,14 +13,19 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .. import __version__
+from ..data.png import png
 from ..errors import DataError, PlanError, XaiError
 from ..files import DRAFT, folder_name, plain, read_json, write_bytes, write_json
 from ..types import TASKS, Attribution, Explanation, Prediction, Refusal
+from .trace_document import trace_document, trace_of, trace_text
 
 FORMATS = ("png", "pdf", "svg")
 MAX_TENSOR_BYTES = 4 * 2**30
 
-DOCUMENT, TENSORS = "explanation.json", "attributions.safetensors"
+DRAWN = "class-model-"
+"""Images that a method made; not read back."""
+
+DOCUMENT, TENSORS, TRACE = "explanation.json", "attributions.safetensors", "trace.json"
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
 
 
@@ -117,11 +122,15 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 def save_explanation(explanation: Explanation, out: str | Path, formats: Sequence[str] = ("png",), **look: Any) -> list[Path]:
     """Writes explanation.json, attributions.safetensors and figure.<format> into the folder ``out``; gives their paths.
 
-    ``look`` goes to ``figure``.  An earlier explanation in ``out`` is replaced; explanation.json goes first and comes
-    last, so that a folder which has one is complete.  Raises PlanError when ``out`` holds anything else.
+    Where an attribution carries a trace, also trace.json (see ``trace_document``) and trace.<format>, and where it carries
+    an image class-model-<target>.png, none of which are read back.  ``look`` goes to ``figure``.  An earlier explanation in
+    ``out`` is replaced; explanation.json goes first and comes last, so that a folder which has one is complete.  Raises
+    PlanError when ``out`` holds anything else.
     """
     folder = _claim(out)
-    files = {TENSORS: save(tensors(explanation))} | _figures(explanation, formats, look)
+    files = {TENSORS: save(tensors(explanation))} | _drawn(explanation) | _figures(explanation, formats, look)
+    if (trace := trace_of(explanation)) is not None:
+        files |= {TRACE: trace_text(trace_document(explanation, trace)).encode()} | _trace_figures(explanation, formats, look)
     folder.mkdir(parents=True, exist_ok=True)
     for stale in [folder / DOCUMENT, *(path for path in folder.iterdir() if path.name not in files)]:
         stale.unlink(missing_ok=True)
@@ -164,6 +173,27 @@ def _figures(result: Explanation | Sequence[Explanation], formats: Sequence[str]
     return {f"figure.{each}": figure_bytes(drawing, each) for each in check_formats(formats)}
 
 
+def _drawn(explanation: Explanation) -> dict[str, bytes]:
+    """The images that a method made, named after their targets."""
+    files: dict[str, bytes] = {}
+    for each in explanation.pairs():
+        if isinstance(each, Attribution) and each.image is not None:
+            name = DRAWN + folder_name(each.target)
+            taken = sum(other.startswith(name) for other in files)
+            files[f"{name}-{taken + 1}.png" if f"{name}.png" in files else f"{name}.png"] = png(each.image)
+    return files
+
+
+def _trace_figures(explanation: Explanation, formats: Sequence[str], look: dict[str, Any]) -> dict[str, bytes]:
+    if not formats:
+        return {}
+    from .page import figure_bytes
+    from .trace import trace_figure
+
+    drawing = trace_figure(explanation, **{key: value for key, value in look.items() if key not in ("layout", "scale")})
+    return {f"trace.{each}": figure_bytes(drawing, each) for each in check_formats(formats)}
+
+
 def check_out(out: str | Path, names: Sequence[str]) -> list[Path]:
     """The folder for each image of ``names`` in ``out``; PlanError when one of them holds anything but an earlier explanation."""
     if len(names) == 1:
@@ -193,10 +223,11 @@ def _claim(out: str | Path, also: Set[str] = frozenset()) -> Path:
     if not folder.is_dir():
         raise PlanError(f"--out {out}: a file stands there; give a folder")
     names = {path.name for path in folder.iterdir() if not path.name.endswith(DRAFT)}
-    figures = {f"figure.{each}" for each in FORMATS}
-    strange = names - {DOCUMENT, TENSORS} - figures - also
+    figures = {f"{name}.{each}" for name in ("figure", "trace") for each in FORMATS}
+    drawn = {name for name in names if name.startswith(DRAWN) and name.endswith(".png")}
+    strange = names - {DOCUMENT, TENSORS, TRACE} - figures - drawn - also
     # figures alone may be anybody's
-    if strange or (names and names <= figures):
+    if strange or (names and names <= figures | drawn):
         raise PlanError(f"--out {out}: holds {min(strange or names)!r}, which is no part of an explanation; give a new or empty folder")
     return folder
 

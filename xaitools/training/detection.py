@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..architectures.rcnn import RegionHeads
+from ..architectures.selective_search import SelectiveSearch
 from ..data import Dataset, readable
 from ..types import Sample
+from . import rcnn
 from .loop import State, fit
 
 Pair = tuple[Tensor, dict[str, Tensor]]
@@ -20,7 +23,7 @@ SEEN = 0.4
 
 
 def train(
-    network: nn.Module,
+    network: Any,
     training: Dataset,
     validation: Dataset,
     recipe: Mapping[str, Any],
@@ -34,6 +37,9 @@ def train(
     settings = dict(recipe["training"])
     batch_size, autocast = int(settings["batch_size"]), bool(settings.get("autocast", False))
     pairs = pairs_of(training)
+    if isinstance(network.rpn, SelectiveSearch):
+        say(f"searching {len(pairs)} images for proposals")
+        pairs = [(image, target | {"regions": _proposed(network, image)}) for image, target in pairs]
     say(f"{len(pairs)} training images")
     settings["steps_per_epoch"] = len(pairs) // batch_size
 
@@ -47,10 +53,15 @@ def train(
 
     def loss(batch: list[Pair]) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            parts = network([image for image, _ in batch], [target for _, target in batch])
+            parts = network([image for image, _ in batch], [_in_shares(*pair) for pair in batch])
         return torch.stack([part.float() for part in parts.values()]).sum()
 
-    return fit(network, batches, loss, lambda: score(network, validation), settings, out, resume=resume, say=say)
+    state = fit(network, batches, loss, lambda: score(network, validation), settings, out, resume=resume, say=say)
+    if isinstance(network.roi_heads, RegionHeads):
+        network.load_state_dict(state)
+        rcnn.finish(network, pairs, int(settings.get("seed", 0)), say)
+        state = network.state_dict()
+    return state
 
 
 def pairs_of(dataset: Dataset) -> list[Pair]:
@@ -83,9 +94,11 @@ def augment(image: Tensor, target: dict[str, Tensor], settings: Mapping[str, Any
         if settings.get(name, axis == -1) and draw(0, 1) < 0.5:
             picture, side = picture.flip(axis), picture.shape[axis]
             low, high = (0, 2) if axis == -1 else (1, 3)
-            boxes = target["boxes"].clone()
-            boxes[:, low], boxes[:, high] = side - target["boxes"][:, high], side - target["boxes"][:, low]
-            target["boxes"] = boxes
+            for kind in ("boxes", "regions"):
+                if kind in target:
+                    boxes = target[kind].clone()
+                    boxes[:, low], boxes[:, high] = side - target[kind][:, high], side - target[kind][:, low]
+                    target[kind] = boxes
             if "masks" in target:
                 target["masks"] = target["masks"].flip(axis)
     strength = float(settings.get("colour", 0.2))
@@ -96,13 +109,37 @@ def augment(image: Tensor, target: dict[str, Tensor], settings: Mapping[str, Any
 
 def cropped(image: Tensor, target: dict[str, Tensor], top: int, left: int, height: int, width: int) -> Pair:
     """The part of the image from there on; objects of which less than ``SEEN`` is left in view are dropped."""
-    boxes = target["boxes"] - torch.tensor([left, top, left, top])
-    seen = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], 2).flatten(1)
-    keep = (seen[:, 2:] - seen[:, :2]).prod(1) >= SEEN * (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    seen, keep = _in_view(target["boxes"], top, left, height, width)
     part = {"boxes": seen[keep], "labels": target["labels"][keep]}
+    if "regions" in target:
+        seen, found = _in_view(target["regions"], top, left, height, width)
+        part["regions"] = seen[found]
     if "masks" in target:
         part["masks"] = target["masks"][keep, top : top + height, left : left + width]
     return image[:, top : top + height, left : left + width], part
+
+
+def _in_view(boxes: Tensor, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4) as far as that part shows them, in its pixels, and which of them (N,) it shows enough of."""
+    boxes = boxes - torch.tensor([left, top, left, top])
+    seen = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], 2).flatten(1)
+    return seen, (seen[:, 2:] - seen[:, :2]).prod(1) >= SEEN * (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def _proposed(network: Any, image: Tensor) -> Tensor:
+    """Proposals in pixels of the uint8 image, searched as the network sees it."""
+    batch, _ = network.transform([image.float() / 255], None)
+    (found,), _ = network.rpn(batch)
+    (height, width), (rows, columns) = image.shape[-2:], batch.image_sizes[0]
+    return found * torch.tensor([width / columns, height / rows] * 2)
+
+
+def _in_shares(image: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With regions as shares of the image, which the network's own resizing leaves as they are."""
+    if "regions" not in target:
+        return target
+    height, width = image.shape[-2:]
+    return target | {"regions": target["regions"] / torch.tensor([width, height] * 2)}
 
 
 class Part:

@@ -13,13 +13,14 @@ from safetensors.torch import save
 from torch import nn
 
 from .. import zoo
+from ..architectures.dpm import DPM
 from ..data import Dataset, load_dataset
 from ..errors import ModelError, unknown
 from ..files import write_bytes, write_text
 from ..locations import data_root
 from ..metrics.evaluate import evaluate
 from ..types import TASKS
-from . import classification, detection, one_shot, segmentation
+from . import classification, detection, latent, one_shot, segmentation
 from .loop import State
 
 KEYS = ("name", "architecture", "task", "data", "input", "training")
@@ -83,6 +84,8 @@ def _train(
         module.requires_grad_(True)
         return 0.0 if value is None else float(value)
 
+    if isinstance(network, DPM):
+        return latent.train(network, splits["train"], facts, out, resume=resume, say=say)
     own_loss = one_shot if hasattr(network, "loss") else detection
     return own_loss.train(network, splits["train"], splits["val"], facts, out, resume=resume, say=say, score=score)
 

@@ -37,6 +37,8 @@ def command(
     """Why did the model decide so?  Predictions, relevance maps and a figure.
 
     Several images, or a dataset such as "scenes:test?n=4", give one folder each, or with --layout sheet one figure.
+    --method detection-trace shows how a detector came to its boxes: proposals or anchors, their scores, what was suppressed
+    and by what; it writes trace.json and the figure trace as well.
     """
     from ...attribution.explanation import explain_image
     from ...report.store import check_formats, check_out, save_explanations

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torchvision.ops  # noqa: F401  registers torch.ops.torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..rules import stabilised
 from ..tape import Tape, refuse
-from .table import operation, plainly, trail_of
+from .table import is_constant, operation, plainly, trail_of
 
 Function = Callable[..., Any]
 
@@ -61,6 +62,18 @@ def max_pool(tape: Tape, func: Function, input: Tensor, *args: Any, **kwargs: An
     dims = int(indexed.__name__.partition("pool")[2][0])
     tape.follow(out, [s.flatten(-dims).gather(-1, winners.flatten(-dims)).reshape(out.shape) for s in kept])
     return (out, winners) if wanted else out
+
+
+@operation(torch.ops.torchvision.roi_pool)
+def roi_pool(tape: Tape, func: Function, input: Tensor, rois: Tensor, *args: Any) -> Any:
+    """As ``max_pool``, in each cell of a box; a cell without pixels is 0 and has no winner (-1)."""
+    if not is_constant(tape, rois):
+        raise refuse("the coordinates of boxes", "detach the boxes: they count as given")
+    kept = _kept(tape, input)
+    out, winners = func(input, rois, *args)
+    image, index = rois[:, 0].long(), winners.clamp(min=0).long().flatten(2)
+    shadows = [s.flatten(2)[image].gather(2, index).reshape(out.shape) * (winners >= 0) for s in kept]
+    return tape.follow(out, shadows), winners
 
 
 # -- smooth: relevance passes; value / x stands for the slope, with its limit at 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..tape import Tape, mapped, refuse, tensors
-from .table import is_constant, operation, trail_of
+from .table import is_constant, operation
 
 Function = Callable[..., Any]
 
@@ -68,21 +68,11 @@ def pad(tape: Tape, func: Function, input: Tensor, pad: Any, mode: str = "consta
     return out
 
 
-@operation(torch.ops.torchvision.roi_align, torch.ops.torchvision.ps_roi_align)
+@operation(torch.ops.torchvision.roi_align, torch.ops.torchvision.ps_roi_align, torch.ops.torchvision.ps_roi_pool)
 def roi_align(tape: Tape, func: Function, input: Tensor, rois: Tensor, *args: Any) -> Any:
     if not is_constant(tape, rois):
         raise refuse("the coordinates of boxes", "detach the boxes: they count as given")
     return _mirror(tape, func, input, rois, *args)
-
-
-@operation(torch.ops.torchvision.roi_pool, torch.ops.torchvision.ps_roi_pool)
-def roi_pool(tape: Tape, func: Function, input: Tensor, rois: Tensor, *args: Any) -> Any:
-    """A maximum: right by autograd, but no way for shadows."""
-    if not is_constant(tape, rois):
-        raise refuse("the coordinates of boxes", "detach the boxes: they count as given")
-    trail_of(tape, input)
-    pooled, *winners = func(input, rois, *args)
-    return (tape.follow(pooled), *winners)
 
 
 @operation(Tensor.copy_, Tensor.__setitem__)
