@@ -21,7 +21,7 @@ SCORED = [method for method in METHODS if METHODS[method].needs in ("scores", "g
 LOCAL = [method for method in SCORED if method not in ("gradcam", "class-model")]
 """Of these, those that point at pixels of the image: not at the cells of a coarse map, nor at an image of their own."""
 
-QUICK = {"class-model": {"steps": 3}}
+QUICK = {"class-model": {"steps": 3}, "integrated-gradients": {"steps": 2}, "smoothgrad": {"samples": 4}}
 """Fewer steps than are good for a picture are enough for the contract."""
 
 ANY_MODEL = [method for method in METHODS if METHODS[method].needs != "candidates"]
@@ -82,7 +82,7 @@ def test_nothing_is_left_on_the_model_after_an_error(method, task):
     assert same(before, state_of(model.module))
 
 
-@pytest.mark.parametrize("method", ANY_MODEL)
+@pytest.mark.parametrize("method", [method for method in ANY_MODEL if method != "gradcam"])  # which looks at a layer inside
 def test_a_constant_model_has_no_spatial_preference(method):
     net = nn.Conv2d(3, 3, 3, padding=1)
     net.weight.data.zero_()
@@ -109,7 +109,8 @@ def test_exactly_zero_outside_the_receptive_field(method):
     assert values.abs().sum() > 0
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+# Grad-CAM's weights are means over all places: behind a linear head they are the same for every box of a class
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "gradcam"])
 def test_two_boxes_of_one_class_give_different_maps(method):
     first, second = explain_many(detector(), picture(), ["box:2,2,20,18:disc", "box:30,18,50,38:disc"], method, **QUICK.get(method, {}))
     assert not torch.allclose(first.values, second.values)

@@ -85,8 +85,10 @@ def test_a_score_is_the_product_of_two_vectors():
     displacements = network.displacements(places, answers)
     assert int(displacements.abs().sum()) > 0
     vectors = described(network, level, places, displacements)
-    for component in (0, 1):
+    for component, (rows, columns) in enumerate(network.extent.tolist()):
         mine = places.component == component
+        roots = vectors[mine, 1 : 1 + network.root[0].numel()].view(-1, *network.root.shape[1:])
+        assert float(roots[:, :, rows:].abs().sum() + roots[:, :, :, columns:].abs().sum()) == 0  # nothing to learn there
         product = vectors[mine] @ vector(network, component)
         torch.testing.assert_close(product, scores[places][mine], atol=1e-4, rtol=1e-4)
 
