@@ -90,7 +90,8 @@ def occlusion_drise(
         found = model.predict(images)
         return torch.tensor([[found_again(prediction, decision) for prediction in found] for decision in decisions], dtype=torch.float64)
 
-    return sweep(scores, image, generator, window=window, stride=stride, fill=fill, batch_size=batch_size, progress=progress)
+    maps = sweep(scores, image, generator, window=window, stride=stride, fill=fill, batch_size=batch_size, progress=progress)
+    return replace(maps, used={**maps.used, "score": "still found"})
 
 
 def found_again(prediction: Prediction, decision: Decision) -> float:
