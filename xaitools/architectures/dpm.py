@@ -250,7 +250,7 @@ def prices(deformation: Tensor, reach: int) -> tuple[Tensor, Tensor]:
 def best_nearby(answers: Tensor, deformation: Tensor, reach: int) -> Tensor:
     """(F, h, w) from answers (F, 2h - 1 + 2 reach, 2w - 1 + 2 reach): at every other place the best within reach, less its cost.
 
-    Equation 9 and the subsampling of equation 8.  Since the cost is a sum, the best is sought along columns, then rows.
+    Section 3.2, at the places of roots only.  Since the cost is a sum, the best is sought along columns, then rows.
     """
     down, right = prices(deformation, reach)
     across = _best([answers[..., step : answers.shape[2] - 2 * reach + step : 2] for step in range(2 * reach + 1)], right)
