@@ -40,7 +40,7 @@ class Step:
     route          linear in all of ``inputs``: sums, resizing, RoIAlign, means, ...
     affine         linear with a shift that absorbs
     relu           elementwise through 0, relevance passes
-    max            2x2 max pooling
+    max            each output one of the inputs of its channel; ``winners`` says which, by place in the plane (2x2 pooling)
     gate           first input times second, which counts as constant
     """
 
@@ -49,6 +49,7 @@ class Step:
     function: Callable[..., Tensor]
     inputs: Sequence[str]
     first: bool = False
+    winners: Callable[[Tensor], Tensor] = lambda x: F.max_pool2d(x, 2, return_indices=True)[1]
 
 
 def matrix(function: Callable[..., Tensor], inputs: Sequence[Tensor], which: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +61,8 @@ def matrix(function: Callable[..., Tensor], inputs: Sequence[Tensor], which: int
         return function(*rest[:which], v.reshape(x.shape), *rest[which + 1 :]).reshape(-1)
 
     offset = at(torch.zeros(x.numel(), dtype=x.dtype))
-    return torch.stack([at(unit) - offset for unit in torch.eye(x.numel(), dtype=x.dtype)], dim=1), offset
+    columns = [at(unit) - offset for unit in torch.eye(x.numel(), dtype=x.dtype)]
+    return torch.stack(columns, dim=1) if columns else offset[:, None][:, :0], offset
 
 
 def divided(r: Tensor, z: Tensor) -> Tensor:
@@ -129,7 +131,7 @@ def run(steps: Sequence[Step], x: Tensor) -> Run:
         if step.kind in ("conv", "linear", "route", "affine"):
             matrices[step.name] = [matrix(step.function, given, i) for i in range(len(given))]
         if step.kind == "max":
-            winners = F.max_pool2d(given[0], 2, return_indices=True)[1]
+            winners = step.winners(given[0])
             plane = torch.arange(given[0].shape[1]).reshape(1, -1, 1, 1) * given[0].shape[2] * given[0].shape[3]
             matrices[step.name] = [(F.one_hot((winners + plane).reshape(-1), given[0].numel()).to(x.dtype), torch.zeros(()))]
     return Run(steps, values, matrices)
