@@ -73,6 +73,7 @@ def relevance(
 
 def _propagate(tape: Tape, score: Tensor, inputs: tuple[Tensor, ...], last: bool) -> Relevance:
     tape.ledger.clear()
+    tape.passes.more = not last
     leaves = (*inputs, *(leaf for _, leaf in tape.constants))
     gradients = torch.autograd.grad(score, leaves, retain_graph=not last, allow_unused=True)
     products = [_product(leaf.detach(), g) for leaf, g in zip(leaves, gradients, strict=True)]

@@ -5,7 +5,7 @@ that of its input.  Every rule shares out R_k in proportion to terms,
 
     R_j = a_j c_j,   c = w^T s,   s_k = R_k / (z_k + ε sign z_k),   z_k = Σ_j a_j w_jk + b_k,   sign 0 = +1,
 
-with its own idea of a, w and b.  What a rule returns is c, the *modified gradient*, so that R = a c.
+with its own idea of a, w and b.  What comes out is c, the *modified gradient*, so that R = a c.
 The part of b_k in z_k is absorbed; ``biases="ignore"`` leaves b out of z.  x⁺ is max(x, 0) and x⁻ is min(x, 0).
 
 Sources: Bach et al. 2015 (PLOS ONE 10(7) e0130140); Montavon et al. 2017 (Pattern Recognition 65, deep Taylor
@@ -15,8 +15,9 @@ gamma); Andéol et al. 2021 (gamma for inputs of either sign).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -25,15 +26,9 @@ from torch import Tensor
 from ...errors import MethodError
 from .layers import Affine
 
-Term = tuple[Tensor, Tensor]
-"""An input and the weights it meets."""
-
-Gradients = tuple[Tensor | None, ...]
-"""c for the activations, then for their shadows; None for what gets nothing."""
-
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
-    return torch.where(z < 0, z - epsilon, z + epsilon)
+    return z + torch.copysign(z.new_tensor(epsilon), z)
 
 
 def part(x: Tensor, sign: int) -> Tensor:
@@ -41,19 +36,81 @@ def part(x: Tensor, sign: int) -> Tensor:
     return x.clamp(min=0) if sign > 0 else x.clamp(max=0)
 
 
-def signs(a: Tensor) -> tuple[int, ...]:
-    """The signs to look after: behind a ReLU there are no negative inputs, and half of the work is saved."""
-    return (1, -1) if bool((a < 0).any()) else (1,)
+def where_positive(gate: Tensor, x: Tensor) -> Tensor:
+    """x where gate > 0, else 0: the backward of a ReLU, which is twenty times as fast as ``torch.where``."""
+    return torch.ops.aten.threshold_backward(x, gate, 0.0)  # type: ignore[no-any-return]
 
 
-def by_sign(a: Tensor, c: Sequence[Tensor]) -> Tensor:
-    """c of the positive part where a > 0, of the negative part where a < 0, else 0."""
-    return sum((torch.where(sign * a > 0, c_part, 0) for sign, c_part in zip(signs(a), c, strict=True)), torch.zeros_like(a))
+@dataclass(frozen=True, eq=False)
+class Term:
+    """An input and the weights it meets; where the ``gate`` is not positive the input has no say and gets nothing."""
+
+    slot: int  # 0 for the activations, then their shadows
+    a: Tensor
+    w: Tensor
+    gate: Tensor | None = None
+
+
+def by_sign(a: Tensor, weights: Callable[[int], Tensor]) -> list[Term]:
+    """a⁺ with ``weights(+1)`` and a⁻ with ``weights(-1)``: behind a ReLU there is no a⁻, and half of the work is saved."""
+    if a.numel() == 0 or not bool(a.amin() < 0):
+        return [Term(0, a, weights(1), a)]
+    return [Term(0, part(a, sign), weights(sign), sign * a) for sign in (1, -1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """One sharing out, c_t = ``factor`` w_t^T s for each term t with s = R / z.  Nothing here depends on R: it serves every target.
+
+    z is Σ_t w_t a_t + b, stabilised, unless it is given; R is shared out where ``outputs`` are positive.
+    """
+
+    layer: Affine
+    terms: Sequence[Term]
+    bias: Tensor | None
+    epsilon: float
+    factor: float = 1.0
+    outputs: Tensor | None = None
+    given: Tensor | None = None
+
+    @cached_property
+    def z(self) -> Tensor:
+        z = self.given
+        if z is None:
+            products = [self.layer.out(term.a, term.w) for term in self.terms]
+            z = sum(products[1:], products[0])
+            z = z if self.bias is None else z + self.bias
+        return stabilised(z, self.epsilon)
+
+    def gradients(self, relevance: Tensor) -> Iterator[tuple[int, Tensor]]:
+        if self.outputs is not None:
+            relevance = where_positive(self.outputs, relevance)
+            if not bool(relevance.any()):
+                return  # behind a ReLU no negative output is relevant
+        s = relevance / self.z
+        for term in self.terms:
+            c = self.layer.back(s, term.w)
+            c = c if term.gate is None else where_positive(term.gate, c)
+            yield term.slot, c if self.factor == 1 else self.factor * c
+
+
+Gradients = list[Tensor | None]
+"""c for the activations, then for their shadows; None for what gets nothing."""
+
+
+def gradients(shares: Sequence[Share], inputs: int, relevance: Tensor) -> Gradients:
+    """What the shares send to each of the layer's ``inputs``."""
+    found: Gradients = [None] * inputs
+    for share in shares:
+        for slot, c in share.gradients(relevance):
+            before = found[slot]
+            found[slot] = c if before is None else before + c
+    return found
 
 
 @dataclass(frozen=True)
 class Rule:
-    """``gradients`` gives c for the inputs of one call: the activations a, and the shadows if the rule wants any.
+    """``shares`` says how the relevance of one call's output goes to its inputs: the activations a, then the shadows.
 
     ``shadow`` says what stands in for the activations of a rule that is not proportional to them: "ones" or
     "box" (the lowest and the highest input).  Shadows share the way of the activations through the network,
@@ -70,36 +127,29 @@ class Rule:
         if self.biases not in ("absorb", "ignore"):
             raise MethodError(f"biases must be absorb or ignore, got {self.biases!r}")
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
         raise NotImplementedError
 
-    def bias(self, layer: Affine) -> Tensor:
-        return layer.bias if self.biases == "absorb" else torch.zeros_like(layer.bias)
-
-    def share(self, layer: Affine, relevance: Tensor, terms: Sequence[Term], bias: Tensor) -> list[Tensor]:
-        """c_t = w_t^T s for each term t, with s = R / z and z = Σ_t w_t a_t + b."""
-        z = sum((layer.out(a, w) for a, w in terms), bias)
-        s = relevance / stabilised(z, self.epsilon)
-        return [layer.back(s, w) for _, w in terms]
+    def bias(self, layer: Affine) -> Tensor | None:
+        return layer.bias if self.biases == "absorb" else None
 
 
 @dataclass(frozen=True)
 class Epsilon(Rule):
     """z = w a + b (Bach et al. 2015, eq. 58): the output itself, so nothing is computed again."""
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
         z = value if self.biases == "absorb" else value - layer.bias
-        return (layer.back(relevance / stabilised(z, self.epsilon), layer.weight),)
+        return [Share(layer, [Term(0, inputs[0], layer.weight)], None, self.epsilon, given=z)]
 
 
 @dataclass(frozen=True)
 class ZPlus(Rule):
     """z = w⁺ a⁺ + w⁻ a⁻ + b⁺ (the z⁺-rule of Montavon et al. 2017, for inputs of either sign): alpha-beta with 1 and 0."""
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
-        (a,), w = inputs, layer.weight
-        terms = [(part(a, sign), part(w, sign)) for sign in signs(a)]
-        return (by_sign(a, self.share(layer, relevance, terms, part(self.bias(layer), 1))),)
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
+        w, b = layer.weight, self.bias(layer)
+        return [Share(layer, by_sign(inputs[0], lambda sign: part(w, sign)), None if b is None else part(b, 1), self.epsilon)]
 
 
 @dataclass(frozen=True)
@@ -111,16 +161,17 @@ class Gamma(Rule):
 
     gamma: float = 0.25
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
-        (a,), w, b = inputs, layer.weight, self.bias(layer)
-        c = torch.zeros_like(a)
-        for side in (1, -1):
-            explained = torch.where(side * value > 0, relevance, 0)
-            if not bool(explained.any()):
-                continue  # behind a ReLU no negative output is relevant
-            terms = [(part(a, sign), w + self.gamma * part(w, side * sign)) for sign in signs(a)]
-            c = c + by_sign(a, self.share(layer, explained, terms, b + self.gamma * part(b, side)))
-        return (c,)
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
+        w, b = layer.weight, self.bias(layer)
+
+        def favoured(x: Tensor, sign: int) -> Tensor:
+            return x + self.gamma * part(x, sign)
+
+        def share(side: int) -> Share:
+            terms = by_sign(inputs[0], lambda sign: favoured(w, side * sign))
+            return Share(layer, terms, None if b is None else favoured(b, side), self.epsilon, outputs=side * value)
+
+        return [share(side) for side in (1, -1)]
 
 
 @dataclass(frozen=True)
@@ -138,14 +189,14 @@ class AlphaBeta(Rule):
         if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
             raise MethodError(f"alpha - beta must be 1 with neither negative, got alpha={self.alpha} and beta={self.beta}")
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
-        (a,), w, b = inputs, layer.weight, self.bias(layer)
-        c = torch.zeros_like(a)
-        for factor, side in ((self.alpha, 1), (-self.beta, -1)):
-            if factor:
-                terms = [(part(a, sign), part(w, side * sign)) for sign in signs(a)]
-                c = c + factor * by_sign(a, self.share(layer, relevance, terms, part(b, side)))
-        return (c,)
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
+        w, b = layer.weight, self.bias(layer)
+
+        def share(factor: float, side: int) -> Share:
+            terms = by_sign(inputs[0], lambda sign: part(w, side * sign))
+            return Share(layer, terms, None if b is None else part(b, side), self.epsilon, factor)
+
+        return [share(factor, side) for factor, side in ((self.alpha, 1), (-self.beta, -1)) if factor]
 
 
 @dataclass(frozen=True)
@@ -154,9 +205,9 @@ class WSquare(Rule):
 
     shadow: ClassVar[str | None] = "ones"
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
-        _, ones = inputs
-        return None, *self.share(layer, relevance, [(ones, layer.weight**2)], self.bias(layer) ** 2)
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
+        b = self.bias(layer)
+        return [Share(layer, [Term(1, inputs[1], layer.weight**2)], None if b is None else b**2, self.epsilon)]
 
 
 @dataclass(frozen=True)
@@ -165,9 +216,8 @@ class Flat(Rule):
 
     shadow: ClassVar[str | None] = "ones"
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
-        _, ones = inputs
-        return None, *self.share(layer, relevance, [(ones, torch.ones_like(layer.weight))], torch.zeros_like(layer.bias))
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
+        return [Share(layer, [Term(1, inputs[1], torch.ones_like(layer.weight))], None, self.epsilon)]
 
 
 @dataclass(frozen=True)
@@ -181,7 +231,6 @@ class ZBox(Rule):
     high: float | tuple[float, ...] = 1.0
     shadow: ClassVar[str | None] = "box"
 
-    def gradients(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor, relevance: Tensor) -> Gradients:
+    def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
         (a, low, high), w = inputs, layer.weight
-        terms = [(a, w), (low, -part(w, 1)), (high, -part(w, -1))]
-        return tuple(self.share(layer, relevance, terms, torch.zeros_like(layer.bias)))
+        return [Share(layer, [Term(0, a, w), Term(1, low, -part(w, 1)), Term(2, high, -part(w, -1))], None, self.epsilon)]

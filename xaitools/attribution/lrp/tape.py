@@ -15,13 +15,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ...errors import MethodError
 from .composites import Composite
 from .layers import Affine
-from .rules import Rule
+from .rules import Rule, gradients
 
 Table = Mapping[Callable[..., Any], Callable[..., Any]]
 
 
 def total(product: Tensor) -> Tensor:
-    return product.sum(dtype=torch.float64)
+    return product.sum().double()
 
 
 class Ledger:
@@ -87,14 +87,21 @@ def ordered(bounds: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (torch.minimum(*bounds), torch.maximum(*bounds)) if len(bounds) == 2 else tuple(bounds)
 
 
+@dataclass(eq=False)
+class Passes:
+    """``more`` backward passes follow, so what they have in common is worth keeping."""
+
+    more: bool = False
+
+
 class LayerCall(torch.autograd.Function):
     """One call of a layer: forward the layer's own value, backward the rule."""
 
     @staticmethod
-    def forward(ctx: Any, compute: Callable[[], Tensor], rule: Rule, layer: Affine, note: Callable[[Tensor], None], shadowed: bool,
-                *inputs: Tensor) -> Any:  # fmt: skip
+    def forward(ctx: Any, compute: Callable[[], Tensor], rule: Rule, layer: Affine, note: Callable[[Tensor], None], passes: Passes,
+                shadowed: bool, *inputs: Tensor) -> Any:  # fmt: skip
         value = compute()
-        ctx.rule, ctx.layer, ctx.note, ctx.shadowed = rule, layer, note, shadowed
+        ctx.rule, ctx.layer, ctx.note, ctx.passes, ctx.shares = rule, layer, note, passes, None
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(value, *inputs)
         return (value, torch.ones_like(value)) if shadowed else value
@@ -106,9 +113,12 @@ class LayerCall(torch.autograd.Function):
         relevance = torch.zeros_like(value) if gradient is None else gradient * value
         if of_ones is not None:
             relevance = relevance + of_ones
-        gradients = ctx.rule.gradients(ctx.layer, inputs, value, relevance)
-        ctx.note(total(relevance) - sum(total(g * a) for g, a in zip(gradients, inputs, strict=True) if g is not None))
-        return None, None, None, None, None, *gradients
+        shares = ctx.shares or ctx.rule.shares(ctx.layer, inputs, value)
+        if ctx.passes.more:
+            ctx.shares = shares
+        found = gradients(shares, len(inputs), relevance)
+        ctx.note(total(relevance) - sum(total(g * a) for g, a in zip(found, inputs, strict=True) if g is not None))
+        return None, None, None, None, None, None, *found
 
 
 class Bend(torch.autograd.Function):
@@ -154,7 +164,7 @@ class Tape(TorchFunctionMode):
         super().__init__()
         self.composite, self.names = composite, names
         self._operations, self._in_place = operations, in_place
-        self.ledger = Ledger()
+        self.ledger, self.passes = Ledger(), Passes()
         self.constants: list[tuple[int, Tensor]] = []  # row and leaf of every constant that was added
         self.layers = 0
         # Of tensors: those that carry relevance; those that have a gradient but carry none, such as rearranged parameters;
@@ -205,7 +215,7 @@ class Tape(TorchFunctionMode):
         if rule.shadow and len(inputs) < 2:
             lost = f"{source.name}: the {type(rule).__name__} rule cannot be carried through an operation before this layer"
             raise MethodError(f"{lost}; use another composite")
-        out = LayerCall.apply(compute, rule, source.layer, self.note(source.name), self.composite.hidden_shadows, *inputs)
+        out = LayerCall.apply(compute, rule, source.layer, self.note(source.name), self.passes, self.composite.hidden_shadows, *inputs)
         value, shadows = (out[0], out[1:]) if isinstance(out, tuple) else (out, ())
         return self.follow(value, shadows, source=source)
 
