@@ -56,7 +56,8 @@ def zennit(net: nn.Module):  # type: ignore[no-untyped-def]
         def explain(x: Tensor, target: int) -> Tensor:
             leaf = x.detach().clone().requires_grad_()
             logits = hooked(leaf)
-            (values,) = torch.autograd.grad(logits, leaf, torch.zeros_like(logits).index_fill_(1, torch.tensor(target), 1.0) * logits.detach())
+            chosen = torch.zeros_like(logits).index_fill_(1, torch.tensor(target), 1.0)
+            (values,) = torch.autograd.grad(logits, leaf, chosen * logits.detach())
             return values
 
         yield explain
