@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v3_small
 from torchvision.models.detection import FasterRCNN
@@ -189,6 +191,16 @@ def test_nothing_outside_the_receptive_field(name: str) -> None:
     (result,) = relevance(lambda image: net(image)[0, 0, 6:7, 6], x, composite(name, low=-5.0, high=5.0))
     seen = (result.values != 0).any(dim=1)[0]
     assert bool(seen[6, 6]) and not bool(seen[20:].any()) and not bool(seen[:, 20:].any())
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_nothing_of_the_pass_stays_in_memory(name: str) -> None:
+    net, kept = settled(UNet(3, base=4, depth=1)), []
+    for part in net.modules():
+        part.register_forward_hook(lambda module, given, out: kept.append(StorageWeakRef(out.untyped_storage())))
+    relevance(lambda image: net(image)[0].mean((1, 2)), noise(1, 3, 8, 8), composite(name, low=-5.0, high=5.0))
+    gc.collect()
+    assert len(kept) > 10 and all(each.expired() for each in kept)
 
 
 def test_two_images_are_explained_as_each_alone() -> None:

@@ -109,13 +109,13 @@ class LayerCall(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor | None, of_ones: Tensor | None = None) -> Any:
-        value, *inputs = ctx.saved_tensors
+        # without their history: the shares live on this node, and must not hold a tensor that holds the node
+        value, *inputs = (saved.detach() for saved in ctx.saved_tensors)
         relevance = torch.zeros_like(value) if gradient is None else gradient * value
         if of_ones is not None:
             relevance = relevance + of_ones
         shares = ctx.shares or ctx.rule.shares(ctx.layer, inputs, value)
-        if ctx.passes.more:
-            ctx.shares = shares
+        ctx.shares = shares if ctx.passes.more else None
         found = gradients(shares, len(inputs), relevance)
         ctx.note(total(relevance) - sum(total(g * a) for g, a in zip(found, inputs, strict=True) if g is not None))
         return None, None, None, None, None, None, *found
