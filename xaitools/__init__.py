@@ -19,6 +19,7 @@ _NAMES = {
     "probe": "audit",
     "figure": "report.figures",
     "trace_figure": "report.trace",
+    "ledger_figure": "report.ledger",
     "save": "report",
     "Target": "targets",
     "Sample": "types",

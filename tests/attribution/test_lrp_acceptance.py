@@ -35,5 +35,5 @@ def test_relevance_is_right(text: str) -> None:
     for name, bound in BOUNDS.items():
         assert getattr(row, name) <= bound, name
     assert row.zplus > 0.1, "z+ is not gradient x input"
-    assert row.head > 0.01, "the map does not depend on the last layer's weights"
+    assert row.head > 1e-3, "the map does not depend on the last layer's weights"
     assert row.same_state

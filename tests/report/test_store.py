@@ -91,7 +91,7 @@ def test_all_refused_still_makes_a_readable_folder(explanation, tmp_path):
 def test_an_earlier_explanation_is_replaced_whole(explanation, tmp_path):
     save_explanation(explanation, tmp_path, ("png", "svg"))
     paths = save_explanation(explanation, tmp_path, ("pdf",))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["attributions.safetensors", "explanation.json", "figure.pdf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["attributions.safetensors", "explanation.json", "figure.pdf", "ledger.pdf"]
     assert sorted(paths) == sorted(tmp_path.iterdir())
 
 
@@ -148,7 +148,7 @@ def test_several_images_get_one_folder_each(explanation, tmp_path):
     documents, files = save_explanations(several, tmp_path)
     assert [each["image"] for each in documents] == ["street.png", "../a/b.jpg", "street.jpg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a_b", "street", "street-2"]
-    assert all(path.is_file() and tmp_path in path.parents for path in files) and len(files) == 9
+    assert all(path.is_file() and tmp_path in path.parents for path in files) and len(files) == 12
     assert save_explanations(several, tmp_path)[1] == files, "the same images replace their earlier explanations"
 
 
@@ -180,7 +180,8 @@ def test_without_a_folder_nothing_is_written(explanation):
 
 def test_save_takes_attributions_and_explanations(explanation, tmp_path):
     pairs = [each for each in explanation.pairs() if isinstance(each, Attribution)]
-    assert [path.name for path in save(pairs[0], tmp_path / "one")] == ["explanation.json", "attributions.safetensors", "figure.png"]
+    files = ["explanation.json", "attributions.safetensors", "figure.png", "ledger.png"]
+    assert [path.name for path in save(pairs[0], tmp_path / "one")] == files
     assert len(read_json(save(pairs, tmp_path / "list")[0])["explanations"]) == 3
     assert read_json(save(explanation, tmp_path / "whole")[0]) == document(explanation)
 

@@ -21,6 +21,7 @@ from ..types import Attribution, Explanation, Prediction, Refusal
 from .colours import SHARE, limit_of, map_rgb, overlay_rgb
 from .page import FONT, LINE, POINT, SIZE, SMALL, Drawing, Page, check_font, extent, figure_bytes, fit, save_figure, style
 from .prediction import draw_prediction, draw_target, legend, show, shrink
+from .shares import is_lrp
 from .store import explanations_of
 
 __all__ = ["draw_prediction", "figure", "figure_bytes", "limit_of", "map_rgb", "overlay_rgb", "save_figure"]
@@ -268,7 +269,7 @@ def _notes(pair: Attribution | Refusal | None, width: float, look: _Look) -> lis
     notes = list(pair.notes)
     if _reading(pair) != "logit":
         notes.insert(0, f"explains the {_scored(pair)}")
-    if pair.ledger is not None and not pair.method.startswith("lrp"):
+    if pair.ledger is not None and not is_lrp(pair.method):
         notes[:0] = [f"{name} {number(each)}" for name, each in pair.ledger]
     elif pair.ledger is not None:
         absorbed = math.fsum(each for _, each in pair.ledger)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +122,14 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 def save_explanation(explanation: Explanation, out: str | Path, formats: Sequence[str] = ("png",), **look: Any) -> list[Path]:
     """Writes explanation.json, attributions.safetensors and figure.<format> into the folder ``out``; gives their paths.
 
-    Where an attribution carries a trace, also trace.json (see ``trace_document``) and trace.<format>, and where it carries
-    an image class-model-<target>.png, none of which are read back.  ``look`` goes to ``figure``.  An earlier explanation in
-    ``out`` is replaced; explanation.json goes first and comes last, so that a folder which has one is complete.  Raises
-    PlanError when ``out`` holds anything else.
+    Where a method is LRP, also ledger.<format>; where an attribution carries a trace, also trace.json (see
+    ``trace_document``) and trace.<format>, and where it carries an image class-model-<target>.png, none of which are read
+    back.  ``look`` goes to ``figure``.  An earlier explanation in ``out`` is replaced; explanation.json goes first and
+    comes last, so that a folder which has one is complete.  Raises PlanError when ``out`` holds anything else.
     """
     folder = _claim(out)
     files = {TENSORS: save(tensors(explanation))} | _drawn(explanation) | _figures(explanation, formats, look)
+    files |= _ledger_figures(explanation, formats, look)
     if (trace := trace_of(explanation)) is not None:
         files |= {TRACE: trace_text(trace_document(explanation, trace)).encode()} | _trace_figures(explanation, formats, look)
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,11 +188,27 @@ def _drawn(explanation: Explanation) -> dict[str, bytes]:
 def _trace_figures(explanation: Explanation, formats: Sequence[str], look: dict[str, Any]) -> dict[str, bytes]:
     if not formats:
         return {}
-    from .page import figure_bytes
     from .trace import trace_figure
 
-    drawing = trace_figure(explanation, **{key: value for key, value in look.items() if key not in ("layout", "scale")})
-    return {f"trace.{each}": figure_bytes(drawing, each) for each in check_formats(formats)}
+    return _beside("trace", trace_figure, explanation, formats, look)
+
+
+def _ledger_figures(explanation: Explanation, formats: Sequence[str], look: dict[str, Any]) -> dict[str, bytes]:
+    if not formats:
+        return {}
+    from .ledger import ledger_figure, with_ledger
+
+    return _beside("ledger", ledger_figure, explanation, formats, look) if with_ledger(explanation) else {}
+
+
+def _beside(
+    name: str, draw: Callable[..., Any], explanation: Explanation, formats: Sequence[str], look: dict[str, Any]
+) -> dict[str, bytes]:
+    """A figure that goes with that of the maps; of ``look`` it has the page, not the arrangement."""
+    from .page import figure_bytes
+
+    drawing = draw(explanation, **{key: value for key, value in look.items() if key not in ("layout", "scale")})
+    return {f"{name}.{each}": figure_bytes(drawing, each) for each in check_formats(formats)}
 
 
 def check_out(out: str | Path, names: Sequence[str]) -> list[Path]:
@@ -223,7 +240,7 @@ def _claim(out: str | Path, also: Set[str] = frozenset()) -> Path:
     if not folder.is_dir():
         raise PlanError(f"--out {out}: a file stands there; give a folder")
     names = {path.name for path in folder.iterdir() if not path.name.endswith(DRAFT)}
-    figures = {f"{name}.{each}" for name in ("figure", "trace") for each in FORMATS}
+    figures = {f"{name}.{each}" for name in ("figure", "ledger", "trace") for each in FORMATS}
     drawn = {name for name in names if name.startswith(DRAWN) and name.endswith(".png")}
     strange = names - {DOCUMENT, TENSORS, TRACE} - figures - drawn - also
     # figures alone may be anybody's

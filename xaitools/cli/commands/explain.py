@@ -80,8 +80,13 @@ def command(
 
 
 def _told(document: dict[str, Any]) -> str:
+    from ...report.shares import is_lrp, ledger_words
+
     lines = [f"{document['image']}: {len(document['predictions'])} predictions by {document['model']}"]
     for row in document["explanations"]:
         told = row.get("error") or f"score {row['score']:.4g}, sum of the map {row['relevance_sum']:.4g}, {row['seconds']:.1f} s"
         lines.append(f"  {row['target']:24} {row['method']:20} {told}")
+        if "ledger" in row and is_lrp(row["method"]):
+            ledger = [(each["layer"], each["absorbed"]) for each in row["ledger"]]
+            lines.append(f"    {ledger_words(row['score'], row['relevance_sum'], ledger)}")
     return "\n".join(lines)
