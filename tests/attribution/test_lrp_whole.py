@@ -74,6 +74,7 @@ QUICK = {("unet", "lrp-gamma"), ("segnet", "lrp"), ("faster-rcnn", "lrp"), ("yol
 WHOLE = [*SEGMENTERS, "faster-rcnn", "faster-rcnn-frozen", "mask-rcnn", "fast-rcnn", "yolo"]
 
 
+@pytest.mark.filterwarnings("ignore:biases are ignored")
 @pytest.mark.parametrize("biases", ["absorb", "ignore"])
 @pytest.mark.parametrize(
     ("name", "rules"),
