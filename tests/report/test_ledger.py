@@ -42,6 +42,12 @@ def test_bars_are_the_shares_and_only_lrp_has_them():
             xt.ledger_figure(wrong)
 
 
+def test_without_titles_there_are_only_bars_and_their_names():
+    told, bare = (xt.ledger_figure(attribution((("stem", 3.0),)), titles=titles) for titles in (True, False))
+    assert [text.get_text() for text in bare.texts] == ["reaches the image", "stem"]
+    assert len(told.texts) == 4 and bare.get_figheight() < told.get_figheight()
+
+
 def test_it_is_saved_beside_the_figure(tmp_path):
     model, image = segmenter(), picture()
     both = [*explain_many(model, image, ["class:disc", "class:square"], "lrp"), explain(model, image, "class:disc", "saliency")]

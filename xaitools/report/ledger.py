@@ -38,13 +38,16 @@ def ledger_figure(
         raise XaiError("nothing here has a ledger of layers; explain with lrp or another of its composites")
     look = check_look("single", None, width_mm, dpi, font, titles)
     panels = [[(IMAGE, float(each.values.double().sum())), *grouped(each.ledger or ())] for each in kept]
-    height = MARGIN + sum(HEAD + ROW * len(rows) + GAP for rows in panels)
+    head = HEAD if titles else 0.0
+    height = MARGIN + sum(head + ROW * len(rows) + GAP for rows in panels)
     with style(font):
         page = Page(look.width, height, look.dpi, font)
         y = MARGIN
         for each, rows in zip(kept, panels, strict=True):
-            _panel(page, y, each, rows)
-            y += HEAD + ROW * len(rows) + GAP
+            if titles:
+                _title(page, y, each, rows)
+            _bars(page, y + head, each.score, rows)
+            y += head + ROW * len(rows) + GAP
         return page.drawing
 
 
@@ -53,12 +56,15 @@ def with_ledger(explanation: Explanation) -> list[Attribution]:
     return [each for each in explanation.pairs() if isinstance(each, Attribution) and is_lrp(each.method) and each.ledger and each.score]
 
 
-def _panel(page: Page, y: float, each: Attribution, rows: Rows) -> None:
+def _title(page: Page, y: float, each: Attribution, rows: Rows) -> None:
     width = page.width - 2 * MARGIN
     page.text(MARGIN, y, page.fit(f"{each.target}, {each.method}: score {number(each.score)}", width, SIZE), SIZE, weight="bold")
     page.text(MARGIN, y + 4.2, page.fit(ledger_words(each.score, rows[0][1], each.ledger or ()), width), color="0.35")
-    ax = page.axes(MARGIN + LABEL, y + HEAD, width - LABEL, ROW * len(rows))
-    shares = [100 * value / each.score for _, value in rows]
+
+
+def _bars(page: Page, y: float, score: float, rows: Rows) -> None:
+    ax = page.axes(MARGIN + LABEL, y, page.width - 2 * MARGIN - LABEL, ROW * len(rows))
+    shares = [100 * value / score for _, value in rows]
     colours = [CLASSES[0], *("0.55" if share >= 0 else CLASSES[1] for share in shares[1:])]
     ax.barh(range(len(rows)), shares, height=BAR / ROW, color=colours)
     ax.axvline(0, color="0.2", linewidth=0.5)
@@ -66,7 +72,7 @@ def _panel(page: Page, y: float, each: Attribution, rows: Rows) -> None:
     ax.margins(x=0.12)
     ax.spines[:].set_visible(False)
     for place, ((name, _), share) in enumerate(zip(rows, shares, strict=True)):
-        page.text(MARGIN, y + HEAD + ROW * (place + 0.5) - 1.2, page.fit(name, LABEL - 2))
+        page.text(MARGIN, y + ROW * (place + 0.5) - 1.2, page.fit(name, LABEL - 2))
         ahead = 1 if share >= 0 else -1
         said = f"{share:.1f} %".replace("-", "−")
         ax.annotate(

@@ -15,6 +15,7 @@ gamma); Andéol et al. 2021 (gamma for inputs of either sign).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,7 +110,7 @@ def gradients(shares: Sequence[Share], inputs: int, relevance: Tensor) -> Gradie
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(ABC):
     """``shares`` says how the relevance of one call's output goes to its inputs: the activations a, then the shadows.
 
     ``shadow`` says what stands in for the activations of a rule that is not proportional to them: "ones" or
@@ -127,8 +128,9 @@ class Rule:
         if self.biases not in ("absorb", "ignore"):
             raise MethodError(f"biases must be absorb or ignore, got {self.biases!r}")
 
+    @abstractmethod
     def shares(self, layer: Affine, inputs: Sequence[Tensor], value: Tensor) -> list[Share]:
-        raise NotImplementedError
+        """The ways in which the output ``value`` of one call is shared out."""
 
     def bias(self, layer: Affine) -> Tensor | None:
         return layer.bias if self.biases == "absorb" else None
