@@ -1,6 +1,5 @@
 """Mask R-CNN, and what Faster R-CNN comes in: every box and every mask leads back to its logits."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,13 +20,7 @@ from xaitools.types import Decision
 SIZES = [(45, 61), (64, 47)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("family", TWO_STAGE)

@@ -1,6 +1,5 @@
 """One-stage detectors: the trace is the network's own answer, and every box leads back to its anchor's logit."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,13 +16,7 @@ from xaitools.types import Decision, Sample
 SIZES = [(45, 61), (64, 47)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def whole_head(model: OneStageModel, image: torch.Tensor) -> dict[str, torch.Tensor]:

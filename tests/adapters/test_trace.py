@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,7 @@ from xaitools.architectures import ARCHITECTURES
 from xaitools.errors import MethodError, ModelError
 from xaitools.types import BELOW, BEYOND, EMPTY, FATES, KEPT, SUPPRESSED, UNRANKED, Decision, Trace
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Fixed(nn.Module):

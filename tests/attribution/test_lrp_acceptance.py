@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from benchmarks.lrp_acceptance import BOUNDS, Row, measure, networks
 from xaitools.errors import MethodError
@@ -14,12 +11,7 @@ REFUSED = {"smp:MAnet": "relevance cannot pass through torch.Tensor.mul"}  # att
 QUICK = ("unet-scenes", "yolo-scenes")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

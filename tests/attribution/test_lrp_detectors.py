@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -21,14 +21,7 @@ from xaitools.attribution.lrp import COMPOSITES, Relevance, composite, layer_nam
 from xaitools.errors import MethodError
 from xaitools.targets import EDGES, bind
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def decisions_of(model: Any, image: Tensor) -> list[Any]:
