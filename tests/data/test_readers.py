@@ -36,6 +36,29 @@ def test_camvid_void_is_ignored_and_splits_are_named(tmp_path: Path) -> None:
     refused(lambda: load_dataset(f"camvid:{tmp_path}#test"), "one of: train")
 
 
+def test_splits_one_after_another(tmp_path: Path) -> None:
+    for split, items in (("val", "ab"), ("test", "c"), ("train", "a")):
+        write(tmp_path / f"{split}.txt", "".join(f"all/{item}.png allannot/{item}.png\n" for item in items))
+    for value, item in enumerate("abc"):
+        paint(tmp_path / f"all/{item}.png")
+        paint(tmp_path / f"allannot/{item}.png", rectangles((0, 0, 4, 4)) * value)
+    both = load_dataset(f"camvid:{tmp_path}#val+test")
+    assert isinstance(both, Dataset) and both.name == f"camvid:{tmp_path}#val+test" and len(both) == 3
+    parts = [load_dataset(f"camvid:{tmp_path}#{split}") for split in ("val", "test")]
+    assert list(both.ids) == [id for part in parts for id in part.ids] == [sample.id for sample in (both[0], both[1], both[2])]
+    assert torch.equal(both[2].semantic, parts[1][0].semantic) and not torch.equal(both[2].semantic, both[1].semantic)
+    check(both, both[2])
+    refused(lambda: load_dataset(f"camvid:{tmp_path}#val+train"), "stands there twice")
+    refused(lambda: load_dataset(f"camvid:{tmp_path}#val+"), "no split ''")
+    refused(lambda: load_dataset(f"camvid:{tmp_path}#val+none"), "one of: test, train, val")
+
+
+def test_splits_of_other_classes_are_not_joined(tmp_path: Path) -> None:
+    for split in ("a", "b"):
+        paint(tmp_path / split / f"cat{split}" / "0.png")
+    refused(lambda: load_dataset(f"folder:{tmp_path}#a+b"), "differ in their classes")
+
+
 def write_camvid(root: Path, classes: str = "") -> None:
     paint(root / "train/a.png")
     paint(root / "trainannot/a.png", rectangles((0, 0, 4, 4), (8, 8, 12, 12)))

@@ -1,6 +1,7 @@
 """What a dataset is, and how a dataset string becomes one.
 
-``LAYOUT:PATH#SPLIT`` names a folder in a known layout; ``scenes:SPLIT?n=..`` is drawn on demand.
+``LAYOUT:PATH#SPLIT`` names a folder in a known layout, ``#val+test`` its splits one after another; ``scenes:SPLIT?n=..``
+is drawn on demand.
 A layout is added by one file in this package that registers a function ``(path, split, options) -> Dataset`` in LAYOUTS
 and, where datasets can be written in it, a function ``(dataset, split) -> Writer`` in WRITERS.
 """
@@ -13,6 +14,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl
+
+from torch.utils.data import ConcatDataset
 
 from ..errors import DataError
 from ..registry import Registry
@@ -89,7 +92,30 @@ def load_dataset(text: str) -> Dataset:
         options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
         raise DataError(f"dataset {text!r}: the part after '?' must be name=value&name=value") from None
-    return opener(path, split or None, options)
+    parts = [opener(path, each, options) for each in (split.split("+") if split else [None])]
+    return parts[0] if len(parts) == 1 else Joined(text, parts)
+
+
+class Joined:
+    """Splits of one folder, one after another.  Raises DataError where they share an item or differ in their classes."""
+
+    def __init__(self, name: str, parts: Sequence[Dataset]) -> None:
+        self.name, self.task = name, parts[0].task
+        self.classes, self.semantic_classes, self.things = kinds = _kinds(parts[0])
+        if any(_kinds(part) != kinds or part.task != self.task for part in parts):
+            raise DataError(f"dataset {name!r}: its splits differ in their classes or tasks; take them one at a time")
+        self.ids = unique([id for part in parts for id in part.ids], name)
+        self._items: ConcatDataset[Sample] = ConcatDataset(parts)  # type: ignore[arg-type]  # wants a base class, uses none
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._items[index]
+
+
+def _kinds(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
+    return dataset.classes, dataset.semantic_classes, dataset.things
 
 
 def folder(path: str, layout: str, *parts: str) -> Path:
