@@ -1,0 +1,168 @@
+"""The sweep itself: for each batch of windows the boxes of the plan, pasted into what is known of the clean image."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .graph import Graph, Node, Ref
+from .operations import Place, View, size_of
+from .plan import WHOLE, Plan
+
+
+@dataclass(eq=False)
+class Boxes:
+    """B boxes (B, ..., h, w) of a map, each at its own corner (B, 2)."""
+
+    values: Tensor
+    starts: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return int(self.values.shape[-2]), int(self.values.shape[-1])
+
+
+class Incremental:
+    """Scores of a graph for images that differ from its own in one window each."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.graph, self.plan = graph, plan
+        self._padded: dict[tuple[int, tuple[int, ...], float], Tensor] = {}
+
+    @property
+    def clean(self) -> Tensor:
+        """(K,) of the unchanged image."""
+        return self.graph.nodes[self.graph.result].value
+
+    def scores(self, chosen: np.ndarray, filling: Tensor) -> Tensor:
+        """(K, B) where window ``chosen[b]`` shows the image ``filling`` (1, 3, H, W)."""
+        nodes = self.graph.nodes
+        state: dict[int, Boxes] = {}
+        for number in (0, *self.plan.operations):
+            low, high = self.plan.low[number][:, chosen], self.plan.high[number][:, chosen]
+            extent = (high - low).max(1)
+            if not extent.all():
+                continue
+            full = np.array(size_of(nodes[number]))
+            if extent.prod() >= WHOLE * full.prod():
+                extent = full
+            starts = np.minimum(low, (full - extent)[:, None]).T
+            size = (int(extent[0]), int(extent[1]))
+            if number == 0:
+                state[0] = Boxes(torch.cat([_part(filling, start, size) for start in starts.tolist()]).unsqueeze(1), starts)
+                # a box may be wider than its window: outside of it the image shows
+                self._uncovered(state[0], low.T, high.T)
+                continue
+            operation = self.plan.operations[number]
+            begins, parts = [], []
+            for view in operation.views:
+                begin = np.stack([view.axes[axis][0][starts[:, axis]] for axis in (0, 1)], 1)
+                end = np.stack([view.axes[axis][1][starts[:, axis] + size[axis] - 1] for axis in (0, 1)], 1) + 1
+                wanted = (end - begin).max(0)
+                begins.append(begin)
+                parts.append(self._parts(view, state.get(view.node), begin, (int(wanted[0]), int(wanted[1]))))
+            state[number] = Boxes(operation.run(parts, Place(starts, size, begins)), starts)
+        return self._finished(state, len(chosen))
+
+    def _uncovered(self, boxes: Boxes, low: np.ndarray, high: np.ndarray) -> None:
+        height, width = boxes.size
+        image = self.graph.nodes[0].value
+        for row, (start, first, past) in enumerate(zip(boxes.starts.tolist(), low.tolist(), high.tolist(), strict=True)):
+            if (past[0] - first[0], past[1] - first[1]) != (height, width):
+                y, x = first[0] - start[0], first[1] - start[1]
+                shown = boxes.values[row, ..., y : y + past[0] - first[0], x : x + past[1] - first[1]].clone()
+                boxes.values[row] = _part(image, start, (height, width))
+                boxes.values[row, ..., y : y + past[0] - first[0], x : x + past[1] - first[1]] = shown
+
+    def _parts(self, view: View, boxes: Boxes | None, begin: np.ndarray, size: tuple[int, int]) -> Tensor:
+        """Of each window the part (B, ..., h, w) of an input that starts at ``begin``, which may lie outside."""
+        if boxes is not None and boxes.size == size and bool((boxes.starts == begin).all()):
+            return boxes.values
+        value = self.graph.nodes[view.node].value
+        height, width = size_of(self.graph.nodes[view.node])
+        low, past = begin.min(0), begin.max(0) + np.array(size)
+        pads = (max(0, -int(low[1])), max(0, int(past[1]) - width), max(0, -int(low[0])), max(0, int(past[0]) - height))
+        base = self._with_margin(view, value, pads)
+        top, left = pads[2], pads[0]
+        if boxes is None and bool((begin == begin[0]).all()):
+            part = _part(base, (int(begin[0, 0]) + top, int(begin[0, 1]) + left), size)
+            return part.expand(len(begin), *part.shape)
+        out = value.new_empty((len(begin), *value.shape[:-2], *size))
+        rows = begin.tolist()
+        for row, (y, x) in enumerate(rows):
+            out[row] = base[..., y + top : y + top + size[0], x + left : x + left + size[1]]
+        if boxes is not None:
+            tall, long = boxes.size
+            for row, ((y, x), (v, u)) in enumerate(zip(rows, boxes.starts.tolist(), strict=True)):
+                y1, x1, y2, x2 = max(y, v), max(x, u), min(y + size[0], v + tall), min(x + size[1], u + long)
+                if y1 < y2 and x1 < x2:
+                    out[row, ..., y1 - y : y2 - y, x1 - x : x2 - x] = boxes.values[row, ..., y1 - v : y2 - v, x1 - u : x2 - u]
+        return out
+
+    def _with_margin(self, view: View, value: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+        if not any(pads):
+            return value
+        key = (view.node, pads, view.outside)
+        if key not in self._padded:
+            self._padded[key] = F.pad(value, pads, value=view.outside)
+        return self._padded[key]
+
+    def _finished(self, state: dict[int, Boxes], count: int) -> Tensor:
+        """The nodes that are no maps, computed for all windows at once."""
+        nodes, result = self.graph.nodes, self.graph.result
+        given: dict[int, Tensor] = {}
+
+        def whole(number: int) -> Tensor:
+            height, width = size_of(nodes[number])
+            view = View(number, ((np.arange(height),) * 2, (np.arange(width),) * 2))
+            return self._parts(view, state[number], np.zeros((count, 2), int), (height, width))
+
+        for number in self.plan.tail:
+            node = nodes[number]
+            given |= {each: whole(each) for each in node.inputs if each in state and each not in given}
+            values = {each: given[each] for each in node.inputs if each in given}
+            if values:
+                given[number] = BY_HAND.get(node.call, _each)(node, values, lambda each: nodes[each].value)
+        if result in state:
+            return whole(result).T
+        return given[result].T if result in given else self.clean[:, None].expand(-1, count)
+
+
+def _each(node: Node, values: dict[int, Tensor], clean: Callable[[int], Tensor]) -> Tensor:
+    """The node on each row of ``values`` (B, ...); its other inputs are clean."""
+
+    def one(*mine: Tensor) -> Tensor:
+        known = dict(zip(values, mine, strict=True))
+        return node(lambda number: known[number] if number in known else clean(number))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")  # an operation without a rule for rows is looped over
+        return torch.vmap(one)(*values.values())
+
+
+def _regions(node: Node, values: dict[int, Tensor], clean: Callable[[int], Tensor]) -> Tensor:
+    """One map and its regions in each row, for which vmap has no rule."""
+    x, rois, *rest = node.args
+    if not isinstance(x, Ref) or not isinstance(rois, Tensor):
+        return _each(node, values, clean)
+    maps = values[x.number][:, 0]
+    rows = torch.arange(len(maps)).to(rois).repeat_interleave(len(rois))[:, None]
+    pooled = node.call(maps, torch.cat([rows, rois[:, 1:].repeat(len(maps), 1)], 1), *rest)
+    pooled = pooled if node.item is None else pooled[node.item]
+    return pooled.view(len(maps), len(rois), *pooled.shape[1:])
+
+
+BY_HAND: dict[Any, Callable[[Node, dict[int, Tensor], Callable[[int], Tensor]], Tensor]] = {
+    torch.ops.torchvision.roi_align.default: _regions, torch.ops.torchvision.roi_pool.default: _regions,
+}  # fmt: skip
+
+
+def _part(value: Tensor, start: tuple[int, int] | list[int], size: tuple[int, int]) -> Tensor:
+    return value[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
