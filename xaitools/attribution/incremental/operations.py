@@ -208,6 +208,19 @@ def _reshaped(node: Node, nodes: Sequence[Node]) -> Operation | None:
     )
 
 
+def _expanded(node: Node, nodes: Sequence[Node]) -> Operation | None:
+    """One row or column repeated."""
+    (number,) = node.inputs
+    if nodes[number].value.dim() != node.value.dim():
+        return None
+    (height, width), (rows, columns), lead = size_of(node), size_of(nodes[number]), node.value.shape[:-2]
+
+    def run(parts: list[Tensor], place: Place) -> Tensor:
+        return parts[0].expand(len(parts[0]), *lead, *place.size)
+
+    return Operation((View(number, (broadcast(height, rows), broadcast(width, columns))),), run, 0.1)
+
+
 # -- windows
 
 
@@ -451,26 +464,27 @@ def _rows(matrix: Tensor, place: Place, axis: int, width: int) -> Tensor:
     return chosen[:, None, None]
 
 
+def _mean(node: Node, nodes: Sequence[Node]) -> Operation | None:
+    """Over the whole map, as a map of one position; over leading dimensions otherwise."""
+    x, dims, keep = _arguments(node, None, None, False)[:3]
+    if not isinstance(x, Ref) or dims is None:
+        return None
+    rank = nodes[x.number].value.dim()
+    if not keep or {each % rank - rank for each in dims} != {-1, -2}:
+        return _along(node, nodes) if all(each % rank < rank - 2 for each in dims) else None
+    ends = [(np.array([0]), np.array([length - 1])) for length in size_of(nodes[x.number])]
+    cost = float(nodes[x.number].value.numel())
+    return Operation((View(x.number, (ends[0], ends[1])),), lambda parts, place: parts[0].mean((-1, -2), keepdim=True), cost)
+
+
 ELEMENTWISE = (
     "relu", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid", "hardtanh", "gelu", "elu", "mish", "softplus", "exp",
     "log", "sqrt", "rsqrt", "abs", "neg", "clamp", "clamp_min", "clamp_max", "pow", "square", "reciprocal", "add", "sub", "rsub", "mul",
     "div",     "maximum", "minimum", "clone", "detach", "alias", "_to_copy", "lift_fresh_copy", "threshold", "log_sigmoid_forward", "erf",
 )  # fmt: skip
 ALONG = (
-    "cat",
-    "select",
-    "squeeze",
-    "unsqueeze",
-    "_softmax",
-    "_log_softmax",
-    "logsumexp",
-    "unbind",
-    "amax",
-    "sum",
-    "split",
-    "split_with_sizes",
-    "mean",
-)
+    "cat", "select", "squeeze", "unsqueeze", "_softmax", "_log_softmax", "logsumexp", "unbind", "amax", "sum", "split", "split_with_sizes",
+)  # fmt: skip
 RESAMPLED = (
     "upsample_bilinear2d", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa",
     "_adaptive_avg_pool2d",
@@ -480,10 +494,10 @@ Make = Callable[[Node, Sequence[Node]], Operation | None]
 
 def _table() -> dict[Any, Make]:
     groups: dict[Make, Sequence[str]] = {
-        _elementwise: ELEMENTWISE, _along: ALONG, _resampled: RESAMPLED, _reshaped: ("view", "_unsafe_view"),
+        _elementwise: ELEMENTWISE, _along: ALONG, _resampled: RESAMPLED, _reshaped: ("view", "_unsafe_view"), _expanded: ("expand",),
         _batch_norm: ("native_batch_norm",),
         _convolution: ("convolution",), _max_pool: ("max_pool2d_with_indices",), _max_unpool: ("max_unpool2d",),
-        _average_pool: ("avg_pool2d",),
+        _average_pool: ("avg_pool2d",), _mean: ("mean",),
         _padded: ("constant_pad_nd",), _slice: ("slice",), _copied: ("copy",), _select_scatter: ("select_scatter",),
         _slice_scatter: ("slice_scatter",),
     }  # fmt: skip
