@@ -8,6 +8,7 @@ import torch
 
 from tests.nets import picture, settled
 from xaitools import evaluate, explain_many, load_dataset, load_model, zoo
+from xaitools.errors import ModelError
 from xaitools.training import run_recipe
 from xaitools.training.detection import augment, cropped, held_out
 from xaitools.training.one_shot import _fitted, _joined, _kept
@@ -193,3 +194,44 @@ def test_what_is_held_out_is_not_trained_on():
     assert parts["val"].ids == [data.ids[index] for index in (0, 4, 8)]
     assert sorted([*parts["train"].ids, *parts["val"].ids]) == sorted(data.ids)
     assert torch.equal(parts["val"][1].image, data[4].image) and len(parts["train"]) == 7
+
+
+PRETRAINED = """
+name = "tiny"
+architecture = "rcnn"
+task = "detection"
+network = { side = 48, longest = 48 }
+[data]
+train = "scenes:train?n=8&size=48"
+val = "scenes:val?n=4&size=48"
+test = "scenes:test?n=4&size=48"
+licence = "none"
+redistribution = "free"
+[input]
+[training]
+pretrained = "alexnet-scenes"
+epochs = 1
+batch_size = 8
+lr = 0.0
+average = 0.0
+"""
+
+
+def test_an_rcnn_begins_with_the_layers_of_a_classifier(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(PRETRAINED)
+    run_recipe(recipe, tmp_path / "out", say=lambda _: None)
+    mine, theirs = zoo.read_weights(tmp_path / "out" / "weights.safetensors"), load_model("alexnet-scenes").module.state_dict()
+    for key in ("features.0.weight", "features.11.weight"):
+        torch.testing.assert_close(mine[f"roi_heads.box_head.0.{key.removeprefix('features.')}"], theirs[key])
+    torch.testing.assert_close(mine["roi_heads.box_predictor.features.3.weight"], theirs["classifier.3.weight"])
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('"alexnet-scenes"', '"vgg-scenes"', "expected an rcnn"), ("side = 48", "divide = 12, side = 48", "other widths"),
+])  # fmt: skip
+def test_a_classifier_that_does_not_fit_is_one_line(old, new, said, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(PRETRAINED.replace(old, new))
+    with pytest.raises(ModelError, match=said):
+        run_recipe(recipe, tmp_path / "out", say=lambda _: None)

@@ -79,6 +79,12 @@ class RegionPredictor(nn.Module):
 class RegionHeads(RoIHeads):
     """torchvision's second stage, in which every class is judged by itself and boxes are no part of the first training."""
 
+    def inherit(self, network: AlexNet) -> None:
+        """Begins where a classifier of the same widths ended (section 2.3: pre-training, then fine-tuning on regions)."""
+        box_head: Any = self.box_head
+        box_head[0].load_state_dict(network.features.state_dict())
+        self.box_predictor.features.load_state_dict(network.classifier[:-1].state_dict())
+
     def class_scores(self, logits: Tensor) -> Tensor:
         """In [0, 1], each class against nothing; column 0 is of no use."""
         return (STEEPNESS * (logits - logits[..., :1])).sigmoid()

@@ -13,7 +13,9 @@ from safetensors.torch import save
 from torch import nn
 
 from .. import zoo
+from ..architectures.alexnet import AlexNet
 from ..architectures.dpm import DPM
+from ..architectures.rcnn import RegionHeads
 from ..data import Dataset, load_dataset
 from ..errors import ModelError, unknown
 from ..files import write_bytes, write_text
@@ -48,6 +50,8 @@ def run_recipe(
     write_bytes(started, recipe.read_bytes())
     torch.manual_seed(int(facts["training"].get("seed", 0)))
     network = zoo.build(facts)
+    if "pretrained" in facts["training"]:
+        _inherit(network, facts["training"]["pretrained"], recipe.name)
     state = _train(network, facts, splits, out, resume, say)
     write_bytes(out / "weights.safetensors", save({key: _half(value) for key, value in state.items()}))
     say("measuring the file on val and test")
@@ -65,6 +69,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if facts["task"] not in TASKS:
         raise ModelError(f"{path.name}: {unknown('task', facts['task'], TASKS)}")
     return facts
+
+
+def _inherit(network: nn.Module, name: str, recipe: str) -> None:
+    """Gives an R-CNN the layers of the zoo's classifier ``name``."""
+    heads, classifier = getattr(network, "roi_heads", None), zoo.load_model(name).module
+    if not isinstance(heads, RegionHeads) or not isinstance(classifier, AlexNet):
+        raise ModelError(f"{recipe}: pretrained = {name!r}; expected an rcnn and a classifier with architecture alexnet")
+    try:
+        heads.inherit(classifier)
+    except RuntimeError:
+        raise ModelError(f"{recipe}: pretrained = {name!r} has other widths; give the rcnn the same divide and grid") from None
 
 
 def _half(value: torch.Tensor) -> torch.Tensor:
