@@ -53,7 +53,7 @@ DRAWN = {
     "gallery-segmenters": lambda: gallery("segmenters", shipped(SEGMENTERS, "scenes"), "scenes:test?n=40", 3),
     "gallery-classifiers": lambda: gallery("classifiers", shipped(CLASSIFIERS, "scenes"), "scenes:test?n=40&crop=64", 3),
     "gallery-detectors": lambda: gallery("detectors", shipped(DETECTORS, "scenes"), "scenes:test?n=40", 3, BOXES),
-    "gallery-bccd": lambda: gallery("bccd", shipped(DETECTORS, "bccd"), BCCD, FEW_CELLS, BOXES),
+    "gallery-bccd": lambda: gallery("bccd", shipped(DETECTORS, "bccd"), BCCD, FEW_CELLS),
 }
 
 for wanted in sys.argv[1:] or DRAWN:
