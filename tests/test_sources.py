@@ -36,7 +36,7 @@ def breaks():
 class Own:
     task, classes = "segmentation", ["a", "b"]
     def predict(self, images):
-        raise NotImplementedError
+        return []
 
 number = 3
 """

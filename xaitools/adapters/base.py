@@ -6,6 +6,7 @@ their own size and gets answers at that size.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
@@ -30,7 +31,7 @@ class Model(Protocol):
     def scores(self, images: Tensor, decisions: Sequence[Decision]) -> Tensor: ...
 
 
-class Adapter:
+class Adapter(ABC):
     """A torch network as a ``Model``; each family overrides ``predict``, ``score_pairs`` and ``loss``, a detector ``trace``.
 
     name        the model string
@@ -72,9 +73,9 @@ class Adapter:
         self.mean = torch.tensor(mean, device=self.device, dtype=self.dtype).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=self.device, dtype=self.dtype).view(1, 3, 1, 1)
 
+    @abstractmethod
     def predict(self, images: Tensor) -> list[Prediction]:
         """Predictions for (N, 3, H, W) images in [0, 1]."""
-        raise NotImplementedError
 
     def scores(self, images: Tensor, decisions: Sequence[Decision]) -> Tensor:
         """The explained numbers (K,) for images (N, 3, H, W); N and K are equal, or one of them is 1."""
@@ -89,16 +90,16 @@ class Adapter:
         pairs = [(row, decision) for decision in decisions for row in range(len(images))]
         return self.score_pairs(self.normalise(images), pairs).view(len(decisions), len(images))
 
+    @abstractmethod
     def score_pairs(self, x: Tensor, pairs: Sequence[tuple[int, Decision]]) -> Tensor:
         """The explained number of each (row of the normalised batch, decision); one forward pass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
         """Differentiable loss (N,) of each image against its truth, in eval mode: what an attack raises.
 
         Indices of ``samples`` must already be the model's.
         """
-        raise NotImplementedError
 
     def trace(self, image: Tensor) -> Trace:
         """How the detector came to its boxes in ``image`` (3, H, W); its final boxes are those of ``predict``.

@@ -20,6 +20,8 @@ class UserModel(Adapter):
     without, it is a black box.  The n-th decision belongs to the n-th image.
     """
 
+    loss: Any = None  # that of ``own``, if it has one
+
     def __init__(self, own: Any, *, name: str | None = None) -> None:
         task, classes = getattr(own, "task", None), getattr(own, "classes", None)
         if task not in TASKS or not isinstance(classes, list | tuple) or not classes or not callable(getattr(own, "predict", None)):
@@ -31,7 +33,7 @@ class UserModel(Adapter):
             background=getattr(own, "background", None),
         )  # fmt: skip
         self.own, self.task, self.black_box = own, task, not callable(getattr(own, "scores", None))
-        self.loss = getattr(own, "loss", None)  # type: ignore[method-assign,assignment]
+        self.loss = getattr(own, "loss", None)
 
     def predict(self, images: Tensor) -> list[Prediction]:
         check_images(images)
