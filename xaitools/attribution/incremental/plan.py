@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .graph import Graph, Node
-from .operations import Axis, Operation, known, merged, size_of
+from .operations import known, merged
+from .views import Axis, Operation, size_of
 
 WHOLE = 0.85
 """Share of a map from which on it is computed whole."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .graph import Graph, Node, Ref
-from .operations import Place, View, size_of
 from .plan import WHOLE, Plan
+from .views import Place, View, size_of
 
 
 @dataclass(eq=False)
