@@ -8,7 +8,7 @@ from tests.detectors import fast_rcnn, model_of, rcnn
 from tests.nets import picture, settled
 from xaitools.architectures.fast_rcnn import RoIPool
 from xaitools.architectures.rcnn import Warp
-from xaitools.architectures.selective_search import SelectiveSearch
+from xaitools.architectures.selective_search import ExactResize, SelectiveSearch
 from xaitools.targets import bind
 from xaitools.training.rcnn import finish
 
@@ -41,6 +41,18 @@ def test_proposals_are_those_of_the_picture_behind_normalisation_and_padding():
     padded[0, :, :48, :64] = x
     (found,), losses = SelectiveSearch(mean, std)(ImageList(padded, [(48, 64)]))
     assert torch.equal(found, SelectiveSearch((0.0,) * 3, (1.0,) * 3).search(image)) and losses == {}
+
+
+def test_the_number_of_threads_does_not_change_a_pixel():
+    images = [torch.rand(3, 480, 640, generator=torch.Generator().manual_seed(0))]
+    before, shown = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            shown.append(ExactResize(192, 256, [0.66, 0.64, 0.68], [0.2, 0.2, 0.12])(images)[0].tensors)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(shown[0], shown[1]) and torch.equal(shown[0], shown[2])
 
 
 def test_regions_of_training_come_in_shares_of_the_image():

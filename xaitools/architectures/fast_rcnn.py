@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import roi_pool
 
 from .base import ARCHITECTURES
 from .faster_rcnn import Pyramid
-from .selective_search import SelectiveSearch
+from .selective_search import ExactResize, SelectiveSearch
 
 
 class RoIPool(nn.Module):
@@ -56,5 +55,5 @@ def fast_rcnn(
         fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=64, positive_fraction=0.25, bbox_reg_weights=None,
         score_thresh=0.05, nms_thresh=0.5, detections_per_img=detections,
     )  # fmt: skip
-    search, resize = SelectiveSearch(mean, std, scale, smallest=smallest), GeneralizedRCNNTransform(side, longest, list(mean), list(std))
+    search, resize = SelectiveSearch(mean, std, scale, smallest=smallest), ExactResize(side, longest, list(mean), list(std))
     return GeneralizedRCNN(Pyramid(widths, level, out_channels), search, heads, resize)

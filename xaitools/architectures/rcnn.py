@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
 from .alexnet import AlexNet
 from .base import ARCHITECTURES
-from .selective_search import SelectiveSearch
+from .selective_search import ExactResize, SelectiveSearch
 
 STEEPNESS = 4.0
 """A score is the logistic function of so many margins: the edges of the SVM, -1 and 1, read 0.02 and 0.98."""
@@ -138,5 +137,5 @@ def rcnn(
         fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=32, positive_fraction=0.25, bbox_reg_weights=(1.0, 1.0, 1.0, 1.0),
         score_thresh=0.05, nms_thresh=0.3, detections_per_img=detections,
     )  # fmt: skip
-    search, resize = SelectiveSearch(mean, std, scale, smallest=smallest), GeneralizedRCNNTransform(side, longest, list(mean), list(std))
+    search, resize = SelectiveSearch(mean, std, scale, smallest=smallest), ExactResize(side, longest, list(mean), list(std))
     return GeneralizedRCNN(Pixels(), search, heads, resize)

@@ -12,6 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+
+class ExactResize(GeneralizedRCNNTransform):
+    """Resizes in double precision, so that the number of threads does not show in the result.
+
+    Segments hang on single grey levels: where the last bit of a resized pixel decides its rounding, other regions come out.
+    """
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        resized, target = super().resize(image.double(), target)
+        return resized.to(image), target
 
 
 class SelectiveSearch(nn.Module):
