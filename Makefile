@@ -20,7 +20,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not long" --ignore=tests/browser/test_walk.py
 
 check: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # uv installs in seconds what takes plain pip minutes; it comes from the registry like everything else
 .venv/ready: pyproject.toml constraints.txt
