@@ -165,7 +165,7 @@ def test_occlusion_takes_the_parts_and_says_so(monkeypatch):
     model, image = load_model("unet-scenes"), load_dataset("scenes:val?n=4")[1].image
     options = {"window": 12, "stride": 10}
     parts = explain(model, image, "pixel:3,3:heart", "occlusion", **options)
-    whole = explain(model, image, "pixel:3,3:heart", "occlusion", dense=True, **options)
+    whole = explain(model, image, "pixel:3,3:heart", "occlusion", incremental=False, **options)
     assert parts.params["computed"].startswith("in parts") and whole.params["computed"] == "whole passes"
     torch.testing.assert_close(parts.values, whole.values, atol=1e-5, rtol=1e-3)
     assert parts.score == pytest.approx(whole.score, abs=1e-5)
@@ -179,7 +179,7 @@ def test_parts_that_disagree_are_not_used(monkeypatch):
     model, image = segmenter(), picture()
     found = explain(model, image, "top", "occlusion", window=8, stride=8)
     assert "disagreed with them by 0.01" in found.params["computed"]
-    assert torch.equal(found.values, explain(model, image, "top", "occlusion", window=8, stride=8, dense=True).values)
+    assert torch.equal(found.values, explain(model, image, "top", "occlusion", window=8, stride=8, incremental=False).values)
 
 
 def test_what_cannot_be_traced_is_swept_whole(monkeypatch):

@@ -41,7 +41,7 @@ def occlusion(
     stride: int = 0,
     fill: str = "mean",
     score: str | None = None,
-    dense: bool = False,
+    incremental: bool = True,
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Maps:
@@ -51,19 +51,19 @@ def occlusion(
     fill            mean (of the image, per channel), blur, noise (uniform, from the seed), or a number in [0, 1]
     score           logit, probability or margin (against all other classes); margin for boxes, else logit
 
-    dense           every window by a whole pass; else, where it is worth it, only what the window can change and the score
-                    can see is computed again, which agrees with whole passes to 1e-4 (checked at three windows of each call)
+    incremental     where it is worth it, compute again only what the window can change and the score can see, which agrees
+                    with whole passes to 1e-4 (checked at three windows of each call); false: every window by a whole pass
 
     The target stays what it was on the unchanged image (same pixels, same proposal).  A window that the score
     cannot see has a fall of exactly 0.
     """
-    decisions = [_reading(decision, score) for decision in decisions]
+    decisions = [reading(decision, score) for decision in decisions]
 
     def scores(images: Tensor) -> Tensor:
         with torch.no_grad():
             return model.score_table(images, decisions)
 
-    return sweep(scores, image, generator, window, stride, fill, batch_size, dense, progress)
+    return sweep(scores, image, generator, window, stride, fill, batch_size, incremental, progress)
 
 
 @method("occlusion-drise", needs="predictions")
@@ -96,7 +96,7 @@ def occlusion_drise(
         found = model.predict(images)
         return torch.tensor([[found_again(prediction, decision) for prediction in found] for decision in decisions], dtype=torch.float64)
 
-    maps = sweep(scores, image, generator, window, stride, fill, batch_size, True, progress)
+    maps = sweep(scores, image, generator, window, stride, fill, batch_size, False, progress)
     return replace(maps, used={**maps.used, "score": "still found"})
 
 
@@ -119,7 +119,7 @@ def sweep(
     stride: int,
     fill: str,
     batch_size: int,
-    dense: bool,
+    incremental: bool,
     progress: Progress | None,
 ) -> Maps:
     """The falls of ``scores``, (N, 3, H, W) -> (K, N), over all windows."""
@@ -133,7 +133,7 @@ def sweep(
     places = windows(height, width, window, stride)
     filling = filled(image, fill, window, generator)
     size = min(batch_size, len(places))
-    engine, how = (None, "whole passes") if dense else in_parts(scores, image, filling, places, size)
+    engine, how = in_parts(scores, image, filling, places, size) if incremental else (None, "whole passes")
     if engine is None:
         clean, parts = _whole(scores, image, filling, places, size)
     else:
@@ -179,7 +179,8 @@ def _parts(engine: Incremental, filling: Tensor, size: int) -> Falls:
             yield chosen.tolist(), (engine.clean[:, None] - engine.scores(chosen, filling)).double().cpu()
 
 
-def _reading(decision: Decision, score: str | None) -> Decision:
+def reading(decision: Decision, score: str | None) -> Decision:
+    """``decision`` with what ``score`` (logit, probability, margin or None) asks of it."""
     match score or default_score(decision):
         case "logit":
             return decision
@@ -191,7 +192,7 @@ def _reading(decision: Decision, score: str | None) -> Decision:
             return replace(decision, reading="probability")
         case "margin":
             return replace(decision, versus=REST)
-    raise MethodError(f"occlusion.score={score!r}; expected logit, probability or margin")
+    raise MethodError(f"score={score!r}; expected logit, probability or margin")
 
 
 def filled(image: Tensor, fill: str, window: int, generator: torch.Generator, name: str = "occlusion.fill") -> Tensor:
