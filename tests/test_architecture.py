@@ -67,7 +67,7 @@ def test_public_names_are_these():
 
     assert sorted(xaitools.__all__) == [
         "Attribution", "Decision", "Prediction", "ProbeResult", "Sample", "Target", "Trace", "XaiError", "__version__", "check_model",
-        "evaluate", "explain", "explain_many", "figure", "ledger_figure", "load_dataset", "load_model", "probe", "read_image", "save",
-        "trace_figure", "wrap",
+        "counterfactual_table", "evaluate", "explain", "explain_many", "figure", "ledger_figure", "load_dataset", "load_model",
+        "panels_figure", "probe", "read_image", "save", "trace_figure", "wrap",
     ]  # fmt: skip
     assert all(getattr(xaitools, name) is not None for name in xaitools.__all__)

@@ -216,6 +216,26 @@ def test_ctrl_c_ends_with_130(run, monkeypatch, scene_png):
     assert status == 130 and "interrupted" in err
 
 
+def test_ctrl_c_keeps_the_methods_and_images_that_were_done(run, monkeypatch, scene_png, tmp_path):
+    from xaitools.attribution import explanation
+
+    plain, calls = explanation.explain_many, []
+
+    def sometimes(model, image, targets, method, **options):
+        calls.append(method)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return plain(model, image, targets, method, **options)
+
+    monkeypatch.setattr(explanation, "explain_many", sometimes)
+    methods = ["--method", "saliency,gradient-x-input", "--out", tmp_path / "out"]
+    status, _, err = run("explain", "scenes:test?n=3", "--model", SEGMENTER, *methods)
+    assert status == 130 and "interrupted" in err
+    documents = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("*/explanation.json"))]
+    assert [[row["method"] for row in each["explanations"]] for each in documents] == [["saliency", "gradient-x-input"], ["saliency"]]
+    assert calls[-1] == "gradient-x-input" and not list((tmp_path / "out").rglob("*.part*"))
+
+
 def test_help_does_not_wait_for_torch():
     code = "import sys, xaitools.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -49,9 +49,9 @@ def test_the_documented_keys_and_more(run):
 
 
 def test_one_other_level_becomes_the_metric_and_says_so(run):
-    result = json.loads(run(SCENES, "--model", DETECTOR, "--json", "--quiet", "--iou", "0.75")[1])
-    assert result["metric"] == "mAP75" and result["iou"] == {"0.75": result["value"]} and result["metrics"]["mAP75"] == result["value"]
-    assert result["metrics"]["mAP50"] > result["value"] and result["detections"]["iou"] == 0.75
+    result = json.loads(run(SCENES, "--model", DETECTOR, "--json", "--quiet", "--iou", "0.9")[1])
+    assert result["metric"] == "mAP90" and result["iou"] == {"0.90": result["value"]} and result["metrics"]["mAP90"] == result["value"]
+    assert result["metrics"]["mAP50"] > result["value"] and result["detections"]["iou"] == 0.9
     assert result["ci"][0] <= result["value"] <= result["ci"][1]
 
 

@@ -173,6 +173,39 @@ class Trace:
 
 
 @dataclass(frozen=True, eq=False)
+class Panels:
+    """What a network does while a window hides one part of the image after another (Zeiler and Fergus 2014, figure 6).
+
+    For R x C positions of the window:
+
+    window       its side in pixels
+    tops, lefts  (R,), (C,) int64: where it begins, in pixels of the image
+    occluded     (3, H, W) in [0, 1]: the image where hiding lowers the probability most
+    layer        the module whose map is watched
+    feature      the number of the map that answers most to the target in the unchanged image
+    activation   (R, C): the sum of its positive activations where the target lies; ``clean_activation`` of the unchanged image
+    projection   (3, H, W) in [0, 1]: that map led back to the image by a deconvnet, grey where it is 0
+    probability  (R, C) in [0, 1]: of the target's class; ``clean_probability`` of the unchanged image
+    labels       (R, C) int64, index into ``names``: the most probable class of the target's pixels or box
+    names        the classes and, last, "nothing": more likely than any of them
+    """
+
+    window: int
+    tops: Tensor
+    lefts: Tensor
+    occluded: Tensor
+    layer: str
+    feature: int
+    activation: Tensor
+    clean_activation: float
+    projection: Tensor
+    probability: Tensor
+    clean_probability: float
+    labels: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Attribution:
     """A signed relevance map for one target, with everything needed to make it again.
 
@@ -186,7 +219,8 @@ class Attribution:
     seconds  wall time of the call
     notes    what the user should know about this map
     trace    detection-trace only: how the detector came to all its boxes in this image; else None
-    image    class-model only: the image (3, H, W) in [0, 1] that was made; else None
+    image    class-model, feature-projection: the image (3, H, W) in [0, 1] that was made; else None
+    panels   occlusion-panels only: what the network did at each position of the window; else None
     """
 
     values: Tensor
@@ -200,6 +234,7 @@ class Attribution:
     notes: tuple[str, ...] = ()
     trace: Trace | None = None
     image: Tensor | None = None
+    panels: Panels | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,7 @@ def test_another_network_recognises_what_one_draws():
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("source", CLASSIFIERS)
 def test_other_networks_give_the_intended_class_to_four_of_five_seeds_of_four_of_five_classes(source):
-    """Two of the three others; the third may see something else: googlenet-scenes knows 3 of the 5 that vgg-scenes draws."""
+    """Two of the three others; the third may see something else: vgg-scenes knows 3 of the 5 that googlenet-scenes draws."""
     classes = list(xt.load_model(source).classes)
     counts = recognised(source, 5, tuple(name for name in CLASSIFIERS if name != source), classes)
     known = [sum(count >= 4 for count in each) for each in counts.values()]

@@ -228,7 +228,7 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_the_end_of_the_encoder_is_found(name):
-    from xaitools.attribution.gradcam import end_of_encoder, watched
+    from xaitools.attribution.layers import end_of_encoder, watched
 
     net = settled(ARCHITECTURES[name](3, **({"base": 4, "depth": 4, "widest": 8} if name == "unet" else {})))
     kind = ClassificationModel if name in ("alexnet", "vgg", "googlenet", "resnet") else SegmentationModel

@@ -116,7 +116,7 @@ def compared(scores, image, places, filling, size=5):
     engine = Incremental(graph, plan)
     mine = engine.clean[:, None].repeat(1, len(places))
     for chosen in batches(plan, size):
-        mine[:, chosen] = engine.scores(chosen, filling)
+        mine[:, chosen] = engine.scores(chosen, lambda index: filling)
     dense = []
     for top, left, bottom, right in places:
         hidden = image.clone()

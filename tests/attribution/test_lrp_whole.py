@@ -78,7 +78,11 @@ WHOLE = [*SEGMENTERS, "faster-rcnn", "faster-rcnn-frozen", "mask-rcnn", "fast-rc
 @pytest.mark.parametrize("biases", ["absorb", "ignore"])
 @pytest.mark.parametrize(
     ("name", "rules"),
-    [pytest.param(name, rules, marks=[] if (name, rules) in QUICK else pytest.mark.long) for name in WHOLE for rules in COMPOSITES],
+    [
+        pytest.param(name, rules, marks=[] if (name, rules) in QUICK else [pytest.mark.long, pytest.mark.timeout(1200)])
+        for name in WHOLE
+        for rules in COMPOSITES
+    ],
 )
 def test_a_whole_network_agrees_with_the_plain_propagation(name: str, rules: str, biases: str) -> None:
     scores, x, names, plain_run = prepared(name)

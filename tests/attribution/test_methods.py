@@ -21,7 +21,10 @@ SCORED = [method for method in METHODS if METHODS[method].needs in ("scores", "g
 LOCAL = [method for method in SCORED if method not in ("gradcam", "class-model")]
 """Of these, those that point at pixels of the image: not at the cells of a coarse map, nor at an image of their own."""
 
-QUICK = {"class-model": {"steps": 3}, "integrated-gradients": {"steps": 2}, "smoothgrad": {"samples": 4}}
+INSIDE = ("gradcam", "feature-projection", "occlusion-panels")
+"""Methods that look at a layer inside the network."""
+
+QUICK = {"class-model": {"steps": 3}, "drise": {"masks": 60}, "integrated-gradients": {"steps": 2}, "smoothgrad": {"samples": 4}}
 """Fewer steps than are good for a picture are enough for the contract."""
 
 ANY_MODEL = [method for method in METHODS if METHODS[method].needs != "candidates"]
@@ -29,7 +32,7 @@ ANY_MODEL = [method for method in METHODS if METHODS[method].needs != "candidate
 
 def targets_for(method: str, targets: list[str]) -> list[str]:
     """A method that asks only what is found, or how, refuses what is no class, region or box."""
-    plain = METHODS[method].needs in ("predictions", "candidates")
+    plain = METHODS[method].needs in ("predictions", "candidates") or method == "occlusion-panels"
     refused = (":left", ":vs:") if plain else (":left",) if method == "class-model" else ()
     return [target for target in targets if not target.endswith(refused)]
 
@@ -82,7 +85,7 @@ def test_nothing_is_left_on_the_model_after_an_error(method, task):
     assert same(before, state_of(model.module))
 
 
-@pytest.mark.parametrize("method", [method for method in ANY_MODEL if method != "gradcam"])  # which looks at a layer inside
+@pytest.mark.parametrize("method", [method for method in ANY_MODEL if method not in INSIDE])
 def test_a_constant_model_has_no_spatial_preference(method):
     net = nn.Conv2d(3, 3, 3, padding=1)
     net.weight.data.zero_()
@@ -99,7 +102,7 @@ def test_exactly_zero_outside_the_receptive_field(method):
     from xaitools.architectures import ARCHITECTURES
 
     model = SegmentationModel(settled(ARCHITECTURES["unet"](3, base=4, depth=1, widest=8)), CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3)
-    params = {"window": 6, "stride": 3} if method == "occlusion" else {}
+    params = {"window": 6, "stride": 3} if method.startswith("occlusion") else {}
     values = explain(model, picture(64, 80), "pixel:4,4:disc", method, **params).values
     reach = 4 + 18 + 6
     outside = torch.ones(64, 80, dtype=torch.bool)
@@ -184,7 +187,7 @@ def test_the_planted_cause_takes_the_mass():
     torch.manual_seed(0)
     model = SegmentationModel(Quarter(), CLASSES)
     for method in LOCAL:
-        params = {"window": 4, "stride": 2} if method == "occlusion" else {}
+        params = {"window": 4, "stride": 2} if method.startswith("occlusion") else {}
         values = explain(model, picture(32, 40), "class:square", method, **params).values.abs()
         assert float(values[:19, :23].sum() / values.sum()) > 0.999, method
 
@@ -193,7 +196,7 @@ def test_the_planted_cause_takes_the_mass():
     ("arguments", "error"),
     [
         ({"method": "lpr"}, "did you mean lrp"), ({"method": "occlusion", "windw": 3}, "no parameter 'windw'"),
-        ({"method": "occlusion", "window": "big"}, "whole number"), ({"method": "occlusion", "stride": 9, "window": 4}, "never be hidden"),
+        ({"method": "occlusion", "window": "big"}, "whole number"), ({"method": "occlusion", "stride": -9}, "must be positive"),
         ({"method": "occlusion", "fill": "purple"}, "expected mean"), ({"method": "occlusion", "score": "loud"}, "expected logit"),
     ],
 )  # fmt: skip

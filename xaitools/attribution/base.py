@@ -6,6 +6,7 @@ A method is one file that registers a function
 
 with ``image`` (1, 3, H, W) in [0, 1] and K bound decisions about it, all on the same image, so that a method can
 share the forward pass.  Gradients, seeds, checks, timing and cleaning up belong to the call, not to the method.
+A function that names one of ``GIVEN`` among its keywords is given it by the call; it is no parameter of the method.
 """
 
 from __future__ import annotations
@@ -21,22 +22,27 @@ import torch
 from torch import Tensor
 
 from ..adapters import Adapter, Model, adapted, as_found, check_images
+from ..data import Dataset
 from ..errors import MethodError, XaiError
 from ..registry import Registry
 from ..targets import Target, bind, expand
-from ..types import Attribution, Decision, Prediction, Sample, Trace
+from ..types import Attribution, Decision, Panels, Prediction, Sample, Trace
 
 Ledger = tuple[tuple[str, float], ...]
 Progress = Callable[[int, int], None]
 
+GIVEN = ("progress", "sample", "data", "truth_classes")
+"""Keywords of a method that the call fills in; see ``explain_many``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Detail:
-    """What a method has to say of one target alone: ``used`` and ``notes`` beside those of all, and an ``image`` that it made."""
+    """What a method has to say of one target alone: ``used`` and ``notes`` beside those of all, and what it made."""
 
     used: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     image: Tensor | None = None
+    panels: Panels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,7 @@ def method(name: str, *, needs: str = "gradients", **fixed: Any) -> Callable[[Ca
 
     def add(function: Callable[..., Maps]) -> Callable[..., Maps]:
         parameters = inspect.signature(function).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"}
+        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in GIVEN}
         hidden = {key: value for key, value in fixed.items() if key not in defaults}
         if hidden:
             raise TypeError(f"method {name!r} presets unknown {sorted(hidden)}")
@@ -92,6 +98,7 @@ def explain(
     seed: int = 0,
     sample: Sample | None = None,
     truth_classes: Sequence[str] = (),
+    data: Dataset | None = None,
     progress: Progress | None = None,
     **params: Any,
 ) -> Attribution:
@@ -102,7 +109,8 @@ def explain(
 
     The sign means: positive speaks for the explained score.  A map says what the model used, not what is true.
     """
-    many = explain_many(model, image, [target], method, seed=seed, sample=sample, truth_classes=truth_classes, progress=progress, **params)
+    known: dict[str, Any] = {"sample": sample, "truth_classes": truth_classes, "data": data, "progress": progress}
+    many = explain_many(model, image, [target], method, seed=seed, **known, **params)
     if len(many) > 1:
         raise MethodError(f"target {target} stands for {len(many)} explanations here; use explain_many")
     return many[0]
@@ -117,13 +125,17 @@ def explain_many(
     seed: int = 0,
     sample: Sample | None = None,
     truth_classes: Sequence[str] = (),
+    data: Dataset | None = None,
     prediction: Prediction | None = None,
     progress: Progress | None = None,
     **params: Any,
 ) -> list[Attribution]:
     """``explain`` for several targets of one image; methods that can share the forward pass do.
 
-    ``prediction`` spares a second look when ``model.predict`` has already been called on this image.
+    sample         what is known about the image, for ``region:gt:`` and for methods that look at annotation
+    data           the dataset that gave ``sample``, whose class names its numbers stand for
+    truth_classes  of these the names behind ``sample.semantic`` alone, where no dataset is at hand
+    prediction     spares a second look when ``model.predict`` has already been called on this image
     """
     entry = METHODS[method]
     values = parameters(entry, params)
@@ -137,10 +149,12 @@ def explain_many(
     if not offers(known, entry):
         what = "black box" if known.black_box else f"{known.task} model"
         raise MethodError(f"method {method} needs {entry.needs}; {known.name} is a {what} that gives none, use occlusion-drise")
+    truth_classes = truth_classes or (data.semantic_classes if data is not None else ())
     decisions = [bind(each, prediction, sample, truth_classes) for target in targets for each in expand(target, prediction)]
     if not decisions:
         raise XaiError("no target; give at least one, e.g. top")
-    extra = {"progress": progress} if "progress" in inspect.signature(entry.function).parameters else {}
+    given = {"progress": progress, "sample": sample, "data": data, "truth_classes": truth_classes}
+    extra = {name: given[name] for name in GIVEN if name in inspect.signature(entry.function).parameters}
     generator = torch.Generator().manual_seed(seed)
     start = time.perf_counter()
     with as_found(known):
@@ -155,7 +169,7 @@ def explain_many(
         Attribution(
             values=each.detach().cpu(), target=decision.target, method=method, params=_reported({**used, **detail.used}, decision),
             seed=seed, score=float(score), ledger=ledger, seconds=seconds / len(decisions), notes=(*maps.notes, *detail.notes),
-            trace=maps.trace, image=detail.image,
+            trace=maps.trace, image=detail.image, panels=detail.panels,
         )
         for each, decision, score, ledger, detail in zip(maps.values, decisions, maps.scores, ledgers, details, strict=True)
     ]  # fmt: skip

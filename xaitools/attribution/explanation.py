@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..adapters import Model, adapted
+from ..data import Dataset
 from ..errors import MethodError, XaiError
 from ..targets import Target, bind, expand
 from ..types import Attribution, Explanation, Refusal, Sample
 from .base import METHODS, Progress, explain_many, parameters
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while a later method was at work; ``done`` is what the earlier ones gave."""
+
+    def __init__(self, done: Explanation) -> None:
+        super().__init__()
+        self.done = done
 
 
 def explain_image(
@@ -22,12 +31,14 @@ def explain_image(
     seed: int = 0,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     truth_classes: Sequence[str] = (),
+    data: Dataset | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
     """All ``targets`` of ``sample.image`` by all ``methods``.
 
     ``params`` holds {method: {parameter: value}}.  Names and parameters are checked before the first long
     computation.  A pair that the method refuses becomes a ``Refusal``; when nothing is left, the refusal is raised.
+    ``truth_classes`` and ``data`` are those of ``explain_many``.  Ctrl-C raises ``Interrupted`` once a method has ended.
     """
     given = params or {}
     entries = [METHODS[method] for method in dict.fromkeys(methods)]
@@ -35,27 +46,38 @@ def explain_image(
         parameters(entry, given.get(entry.name, {}))
     known = adapted(model)
     prediction = known.predict(sample.image[None])[0]
+    truth_classes = truth_classes or (data.semantic_classes if data is not None else ())
     wanted = list(dict.fromkeys(str(each) for target in targets for each in expand(target, prediction)))
     for target in wanted:
         bind(target, prediction, sample, truth_classes)
-    results: list[Attribution | Refusal] = []
+    results: dict[str, list[Attribution | Refusal]] = {}
+
+    def explanation() -> Explanation:
+        pairs = tuple(each for rows in results.values() for each in rows)
+        return Explanation(known.name, name or sample.id, sample.image, prediction, tuple(wanted), tuple(results), pairs)
+
     for entry in entries:
         options: dict[str, Any] = {
-            "seed": seed, "sample": sample, "truth_classes": truth_classes, "prediction": prediction, "progress": progress,
-            **given.get(entry.name, {}),
+            "seed": seed, "sample": sample, "truth_classes": truth_classes, "data": data, "prediction": prediction,
+            "progress": progress, **given.get(entry.name, {}),
         }  # fmt: skip
         try:
-            results += explain_many(known, sample.image, wanted, entry.name, **options)
-        except MethodError:
-            results += [_one(known, sample, target, entry.name, options) for target in wanted]
-    refused = [each for each in results if isinstance(each, Refusal)]
-    if len(refused) == len(results):
-        raise MethodError(refused[0].error)
-    image_name = name or sample.id
-    return Explanation(
-        known.name, image_name, sample.image, prediction, tuple(wanted),
-        tuple(entry.name for entry in entries), tuple(results),
-    )  # fmt: skip
+            results[entry.name] = _all(known, sample, wanted, entry.name, options)
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            raise Interrupted(explanation()) from None
+    refused = [each for rows in results.values() for each in rows]
+    if all(isinstance(each, Refusal) for each in refused):
+        raise MethodError(next(each.error for each in refused if isinstance(each, Refusal)))
+    return explanation()
+
+
+def _all(model: Model, sample: Sample, targets: Sequence[str], method: str, options: Mapping[str, Any]) -> list[Attribution | Refusal]:
+    try:
+        return [*explain_many(model, sample.image, targets, method, **options)]
+    except MethodError:
+        return [_one(model, sample, target, method, options) for target in targets]
 
 
 def _one(model: Model, sample: Sample, target: str, method: str, options: Mapping[str, Any]) -> Attribution | Refusal:

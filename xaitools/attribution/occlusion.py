@@ -12,22 +12,25 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from ..adapters import Adapter
+from ..data.fill import fill as inpainted
 from ..errors import MethodError
 from ..types import REST, Decision, Prediction
 from .base import Maps, Progress, default_score, method
-from .incremental import Incremental, batches, in_parts
+from .incremental import Filling, Incremental, batches, in_parts
 
 Window = tuple[int, int, int, int]
 
 
+def starts(length: int, window: int, stride: int) -> list[int]:
+    """Where windows begin along one axis; the last is moved in so that all is covered."""
+    last = max(0, length - window)
+    return sorted({*range(0, last + 1, stride), last})
+
+
 def windows(height: int, width: int, window: int, stride: int) -> list[Window]:
-    """(top, left, bottom, right) of every position; the last row and column are moved in so that all is covered."""
-
-    def starts(length: int) -> list[int]:
-        last = max(0, length - window)
-        return sorted({*range(0, last + 1, stride), last})
-
-    return [(y, x, min(y + window, height), min(x + window, width)) for y in starts(height) for x in starts(width)]
+    """(top, left, bottom, right) of every position, row by row."""
+    rows, columns = starts(height, window, stride), starts(width, window, stride)
+    return [(y, x, min(y + window, height), min(x + window, width)) for y in rows for x in columns]
 
 
 @method("occlusion", needs="scores")
@@ -48,7 +51,8 @@ def occlusion(
     """Mean fall of the score over the windows that hide a pixel; positive where the pixel speaks for the target.
 
     window, stride  pixels; 0 chooses a twelfth of the shorter side, at least 8, and half of that
-    fill            mean (of the image, per channel), blur, noise (uniform, from the seed), or a number in [0, 1]
+    fill            mean (of the image, per channel), blur, noise (uniform, from the seed), inpaint (each window painted over
+                    from around it), or a number in [0, 1]
     score           logit, probability or margin (against all other classes); margin for boxes, else logit
 
     incremental     where it is worth it, compute again only what the window can change and the score can see, which agrees
@@ -88,16 +92,22 @@ def occlusion_drise(
 
     window, stride, fill are those of ``occlusion``.
     """
+    scores = still_found(model, decisions, "occlusion-drise")
+    maps = sweep(scores, image, generator, window, stride, fill, batch_size, False, progress)
+    return replace(maps, used={**maps.used, "score": "still found"})
+
+
+def still_found(model: Adapter, decisions: Sequence[Decision], name: str) -> Callable[[Tensor], Tensor]:
+    """(N, 3, H, W) -> how much of each target is still found, (K, N) in [0, 1]; MethodError, by ``name``, for what is never found."""
     for decision in decisions:
         if decision.edge is not None or decision.cells is not None or decision.versus is not None:
-            raise MethodError(f"target {decision.target}: occlusion-drise asks whether a box, class or region is found; drop the rest")
+            raise MethodError(f"target {decision.target}: {name} asks whether a box, class or region is found; drop the rest")
 
     def scores(images: Tensor) -> Tensor:
         found = model.predict(images)
         return torch.tensor([[found_again(prediction, decision) for prediction in found] for decision in decisions], dtype=torch.float64)
 
-    maps = sweep(scores, image, generator, window, stride, fill, batch_size, False, progress)
-    return replace(maps, used={**maps.used, "score": "still found"})
+    return scores
 
 
 def found_again(prediction: Prediction, decision: Decision) -> float:
@@ -124,14 +134,9 @@ def sweep(
 ) -> Maps:
     """The falls of ``scores``, (N, 3, H, W) -> (K, N), over all windows."""
     height, width = int(image.shape[-2]), int(image.shape[-1])
-    if window < 0 or stride < 0 or batch_size < 1:
-        raise MethodError(f"occlusion.window={window}, stride={stride}, batch_size={batch_size}; they must be positive")
-    window = window or max(8, min(height, width) // 12)
-    stride = stride or max(1, window // 2)
-    if stride > window:
-        raise MethodError(f"occlusion.stride={stride} is larger than window={window}; pixels between windows would never be hidden")
+    window, stride = sides(image, window, stride, batch_size)
     places = windows(height, width, window, stride)
-    filling = filled(image, fill, window, generator)
+    filling = filler(image, fill, window, places, generator)
     size = min(batch_size, len(places))
     engine, how = in_parts(scores, image, filling, places, size) if incremental else (None, "whole passes")
     if engine is None:
@@ -149,29 +154,58 @@ def sweep(
         done += len(chosen)
         if progress is not None:
             progress(done, len(places))
-    return Maps((falls / covers).float(), clean.cpu(), used={"window": window, "stride": stride, "computed": how})
+    return Maps(spread(falls, covers, places), clean.cpu(), used={"window": window, "stride": stride, "computed": how})
+
+
+def spread(falls: Tensor, covers: Tensor, places: Sequence[Window]) -> Tensor:
+    """Sums (..., H, W) over windows as means; pixels between windows, which none hides, have that of the nearest window."""
+    rows, columns = (
+        (torch.arange(length)[:, None] - torch.tensor(sorted({(place[axis] + place[axis + 2] - 1) / 2 for place in places})))
+        .abs()
+        .argmin(1)
+        for axis, length in enumerate(covers.shape)
+    )
+    middles = [torch.tensor(sorted({(place[axis] + place[axis + 2]) // 2 for place in places})) for axis in (0, 1)]
+    means = falls / covers
+    return torch.where(covers > 0, means, means[..., middles[0], :][..., middles[1]][..., rows, :][..., columns]).float()
+
+
+def sides(image: Tensor, window: int, stride: int, batch_size: int) -> tuple[int, int]:
+    """Window and stride, chosen by the size of the image where they are 0; MethodError if they cannot be."""
+    if window < 0 or stride < 0 or batch_size < 1:
+        raise MethodError(f"occlusion.window={window}, stride={stride}, batch_size={batch_size}; they must be positive")
+    window = window or max(8, min(image.shape[-2:]) // 12)
+    return window, stride or max(1, window // 2)
+
+
+def hidden(image: Tensor, filling: Filling, places: Sequence[Window], size: int) -> Iterator[tuple[range, Tensor]]:
+    """Numbers of windows, and a batch of ``size`` images in which each shows its filling; the last batch ends in clean images."""
+    for start in range(0, len(places), size):
+        chosen, batch = range(start, min(start + size, len(places))), image.repeat(size, 1, 1, 1)
+        for row, index in enumerate(chosen):
+            top, left, bottom, right = places[index]
+            batch[row, :, top:bottom, left:right] = filling(index)[0, :, top:bottom, left:right]
+        yield chosen, batch
 
 
 Falls = Iterator[tuple[Sequence[int], Tensor]]
 """Numbers of windows, and the falls (K, n) of the score under them."""
 
 
-def _whole(scores: Callable[[Tensor], Tensor], image: Tensor, filling: Tensor, places: Sequence[Window], size: int) -> tuple[Tensor, Falls]:
+def _whole(
+    scores: Callable[[Tensor], Tensor], image: Tensor, filling: Filling, places: Sequence[Window], size: int
+) -> tuple[Tensor, Falls]:
     """Clean scores (K,) and falls, the clean image at the same place of equal batches, so that no change is exactly 0."""
     clean = scores(image.expand(size, -1, -1, -1))
 
     def falls() -> Falls:
-        for start in range(0, len(places), size):
-            chosen, batch = range(start, min(start + size, len(places))), image.repeat(size, 1, 1, 1)
-            for row, index in enumerate(chosen):
-                top, left, bottom, right = places[index]
-                batch[row, :, top:bottom, left:right] = filling[0, :, top:bottom, left:right]
+        for chosen, batch in hidden(image, filling, places, size):
             yield chosen, (clean - scores(batch)).double().cpu()
 
     return clean[:, 0], falls()
 
 
-def _parts(engine: Incremental, filling: Tensor, size: int) -> Falls:
+def _parts(engine: Incremental, filling: Filling, size: int) -> Falls:
     out_of_reach = np.where(~engine.plan.reaches)[0].tolist()
     yield out_of_reach, torch.zeros(len(engine.clean), len(out_of_reach), dtype=torch.float64)
     for chosen in batches(engine.plan, size):
@@ -195,7 +229,24 @@ def reading(decision: Decision, score: str | None) -> Decision:
     raise MethodError(f"score={score!r}; expected logit, probability or margin")
 
 
-def filled(image: Tensor, fill: str, window: int, generator: torch.Generator, name: str = "occlusion.fill") -> Tensor:
+def filler(
+    image: Tensor, fill: str, window: int, places: Sequence[Window], generator: torch.Generator, name: str = "occlusion.fill"
+) -> Filling:
+    """What shows through each window: ``inpaint``, or the same image for all of them, see ``filled``."""
+    if fill != "inpaint":
+        same = filled(image, fill, window, generator, name, also="inpaint, ")
+        return lambda index: same
+
+    def painted(index: int) -> Tensor:
+        top, left, bottom, right = places[index]
+        hole = torch.zeros(image.shape[-2:], dtype=torch.bool)
+        hole[top:bottom, left:right] = True
+        return inpainted(image[0].float().cpu(), hole)[None].to(image)
+
+    return painted
+
+
+def filled(image: Tensor, fill: str, window: int, generator: torch.Generator, name: str = "occlusion.fill", also: str = "") -> Tensor:
     """What shows through a window, as an image of the same size; ``name`` is that of the parameter."""
     if fill == "mean":
         return image.mean((-2, -1), keepdim=True).expand_as(image)
@@ -210,5 +261,5 @@ def filled(image: Tensor, fill: str, window: int, generator: torch.Generator, na
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise MethodError(f"{name}={fill!r}; expected mean, blur, noise or a number from 0 to 1")
+        raise MethodError(f"{name}={fill!r}; expected mean, blur, noise, {also}or a number from 0 to 1")
     return torch.full_like(image, value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +23,13 @@ from ..adapters import Adapter, Model, adapted, as_found
 from ..attribution.base import METHODS, explain_many, parameters
 from ..data import Dataset
 from ..data.relabel import Relabel
-from ..errors import DataError, MethodError, PlanError, XaiError
+from ..errors import DataError, MethodError, XaiError
 from ..metrics import maps
 from ..metrics.evaluate import predictions
-from ..metrics.statistics import image_weights, interval
+from ..metrics.statistics import image_weights, pooled_mean
 from ..targets import Target, bind
 from ..types import IGNORE, Prediction, Sample
+from .journal import noted, opened
 
 MEASURES = {
     "deletion": "lower", "insertion": "higher", "pointing": "higher", "mass_gain": "higher", "rank_gain": "higher",
@@ -90,7 +90,7 @@ def assess(
         "model": known.name, "weights": known.weights_hash, "dataset": dataset.name, "methods": list(methods), "most": most, "n": total,
         "seed": seed, "params": {key: dict(value) for key, value in given.items()}, "classes_map": dict(classes_map or {}),
     }  # fmt: skip
-    done = _opened(journal, plan, resume)
+    done: dict[str, Rows | str] = opened(journal, plan, resume, "an assessment")
     relabel = Relabel(dataset, known.task, known.classes, mapping=classes_map)
     twin = _shuffled(known, seed)
     left = [index for index in range(total) if dataset.ids[index] not in done]
@@ -102,7 +102,7 @@ def assess(
             sample, prediction = outcome
             rows = list(_judged(known, twin, sample, prediction, methods, given, most, seed))
         done[dataset.ids[index]] = rows
-        _noted(journal, dataset.ids[index], rows)
+        noted(journal, dataset.ids[index], rows)
         if progress is not None:
             progress(total - len(left) + count, total)
     return _document(plan, [(id, done[id]) for id in list(dataset.ids)[:total]], methods, seed, replicates)
@@ -262,7 +262,7 @@ def _shuffled(model: Adapter, seed: int) -> Adapter:
     return twin
 
 
-# -- the document, and the journal from which it can be made again
+# -- the document
 
 
 def _document(
@@ -295,42 +295,5 @@ def _document(
 def _mean(images: Sequence[Rows], method: str, measure: str, weights: np.ndarray) -> dict[str, Any]:
     """Mean over the cases of all images; the bootstrap draws images."""
     known = [[row[measure] for row in each if row["method"] == method and row[measure] is not None] for each in images]
-    sums, counts = np.array([sum(each) for each in known], float), np.array([len(each) for each in known], float)
     undefined = sum(row["method"] == method and row[measure] is None for each in images for row in each)
-    if not counts.sum():
-        return {"value": None, "ci": None, "undefined": undefined}
-    drawn = weights @ counts
-    samples = np.where(drawn > 0, weights @ sums / np.maximum(drawn, 1), np.nan)
-    return {"value": float(sums.sum() / counts.sum()), "ci": interval(samples), "undefined": undefined}
-
-
-def _opened(journal: Path | None, plan: Mapping[str, Any], resume: bool) -> dict[str, Rows | str]:
-    """What an earlier run of the same plan has done; begins the journal if there is none."""
-    if journal is None:
-        return {}
-    if not journal.is_file():
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        journal.write_text(json.dumps(plan) + "\n", encoding="utf-8")
-        return {}
-    if not resume:
-        raise PlanError(f"{journal.parent} holds an assessment already; give a new folder, or --resume to go on with it")
-    first, *lines = journal.read_text(encoding="utf-8").splitlines() or [""]
-    before = _parsed(first)
-    if before != json.loads(json.dumps(plan)):
-        differ = [key for key in plan if not isinstance(before, dict) or before.get(key) != json.loads(json.dumps(plan[key]))]
-        raise PlanError(f"{journal.parent} holds an assessment with other {', '.join(differ)}; give a new folder")
-    entries = [each for line in lines if isinstance(each := _parsed(line), dict) and {"id", "rows"} <= each.keys()]
-    return {each["id"]: each["rows"] for each in entries}
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:  # the last line of a run that was killed
-        return None
-
-
-def _noted(journal: Path | None, id: str, rows: Rows | str) -> None:
-    if journal is not None:
-        with journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"id": id, "rows": rows}) + "\n")
+    return {**pooled_mean(known, weights), "undefined": undefined}

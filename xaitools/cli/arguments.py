@@ -27,8 +27,11 @@ def loaded_model(name: str, device: str, options: dict[str, str], workers: int =
     return load_model(name, device=device, **values)
 
 
-def named_pictures(inputs: Sequence[str], limit: int) -> Iterator[tuple[str, Callable[[], tuple[Any, Sequence[str]]]]]:
-    """(name, function that reads it) of every image; a dataset string stands for its first ``limit`` items."""
+def named_pictures(inputs: Sequence[str], limit: int) -> Iterator[tuple[str, Callable[[], tuple[Any, Any]]]]:
+    """(name, function that gives the sample and its dataset, or None) of every image.
+
+    A dataset string stands for its first ``limit`` items.
+    """
     from ..data import LAYOUTS, load_dataset, read_image
     from ..types import Sample
 
@@ -37,10 +40,10 @@ def named_pictures(inputs: Sequence[str], limit: int) -> Iterator[tuple[str, Cal
         if layout in LAYOUTS and not Path(text).exists():
             dataset = load_dataset(text)
             for index in range(min(limit, len(dataset))):
-                yield str(dataset.ids[index]), lambda d=dataset, i=index: (d[i], d.semantic_classes)  # type: ignore[misc]
+                yield str(dataset.ids[index]), lambda d=dataset, i=index: (d[i], d)  # type: ignore[misc]
         else:
             name = Path(text).name
-            yield name, lambda path=text, n=name: (Sample(n, read_image(path)), ())  # type: ignore[misc]
+            yield name, lambda path=text, n=name: (Sample(n, read_image(path)), None)  # type: ignore[misc]
 
 
 def parsed_settings(pairs: Sequence[str], owners: set[str]) -> dict[str, dict[str, str]]:

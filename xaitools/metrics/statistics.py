@@ -49,6 +49,19 @@ def interval(samples: NDArray, level: float = 0.95) -> list[float] | None:
     return [float(low), float(high)]
 
 
+def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray) -> dict[str, Any]:
+    """Mean over the cases of all images with its 95 % interval, ``{"value", "ci"}``; None where there is no case.
+
+    ``groups`` are the cases of each of N images, ``weights`` (B, N) how often an image is drawn.
+    """
+    sums, counts = np.array([sum(each) for each in groups], float), np.array([len(each) for each in groups], float)
+    if not counts.sum():
+        return {"value": None, "ci": None}
+    drawn = weights @ counts
+    samples = np.where(drawn > 0, weights @ sums / np.maximum(drawn, 1), np.nan)
+    return {"value": float(sums.sum() / counts.sum()), "ci": interval(samples)}
+
+
 def paired_drop(clean: Table, other: Table, weights: NDArray) -> dict[str, Any]:
     """What a condition costs: ``{"value", "drop", "ci", "p"}`` with value the metric of ``other`` and drop = clean - value.
 

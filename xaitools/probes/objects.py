@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,10 +12,11 @@ from torch.nn import functional as F
 
 from ..adapters import Model
 from ..data import Dataset, load_dataset, readable
+from ..data.fill import fill
+from ..data.present import objects
 from ..data.relabel import Relabel
 from ..errors import DataError, XaiError
 from ..types import Sample
-from .fill import fill
 
 TRIES = 200
 """Donors looked at before one of the wanted class counts as not to be had."""
@@ -77,13 +77,7 @@ class Context:
 
     def objects(self, sample: Sample) -> Tensor:
         """(M, H, W) bool, one mask an object: masks, else connected pieces of object classes, else boxes."""
-        if sample.masks is not None:
-            return sample.masks
-        if sample.semantic is not None and self._things:
-            return _pieces(sample.semantic, self._things)
-        if sample.boxes is not None:
-            return _rectangles(sample.boxes, sample.image.shape[-2:])
-        raise DataError("neither masks nor boxes nor a map with object classes")
+        return objects(sample, self._things).masks
 
     def foreground(self, sample: Sample) -> Tensor:
         """(H, W) bool: all objects.  Raises DataError where there is none."""
@@ -185,22 +179,3 @@ def cover(image: Tensor, height: int, width: int) -> Tensor:
     scaled = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return scaled[:, top : top + height, left : left + width].clamp(0, 1)
-
-
-def _pieces(semantic: Tensor, things: list[int]) -> Tensor:
-    """(M, H, W): connected pieces of each object class."""
-
-    def pieces() -> Iterator[Tensor]:
-        for index in things:
-            count, labels = cv2.connectedComponents((semantic == index).numpy().astype(np.uint8))
-            yield from (torch.from_numpy(labels == label) for label in range(1, count))
-
-    found = list(pieces())
-    return torch.stack(found) if found else torch.zeros((0, *semantic.shape), dtype=torch.bool)
-
-
-def _rectangles(boxes: Tensor, shape: torch.Size) -> Tensor:
-    masks = torch.zeros((len(boxes), *shape), dtype=torch.bool)
-    for mask, (left, top, right, bottom) in zip(masks, boxes.tolist(), strict=True):
-        mask[max(0, int(top)) : int(np.ceil(bottom)), max(0, int(left)) : int(np.ceil(right))] = True
-    return masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
@@ -22,10 +23,10 @@ from .trace_document import trace_document, trace_of, trace_text
 FORMATS = ("png", "pdf", "svg")
 MAX_TENSOR_BYTES = 4 * 2**30
 
-DRAWN = "class-model-"
-"""Images that a method made; not read back."""
+DRAWN = ("class-model-", "feature-projection-")
+"""How the names of images begin that a method made; not read back."""
 
-DOCUMENT, TENSORS, TRACE = "explanation.json", "attributions.safetensors", "trace.json"
+DOCUMENT, TENSORS, TRACE, PANELS = "explanation.json", "attributions.safetensors", "trace.json", "panels.json"
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
 
 
@@ -123,15 +124,18 @@ def save_explanation(explanation: Explanation, out: str | Path, formats: Sequenc
     """Writes explanation.json, attributions.safetensors and figure.<format> into the folder ``out``; gives their paths.
 
     Where a method is LRP, also ledger.<format>; where an attribution carries a trace, also trace.json (see
-    ``trace_document``) and trace.<format>, and where it carries an image class-model-<target>.png, none of which are read
-    back.  ``look`` goes to ``figure``.  An earlier explanation in ``out`` is replaced; explanation.json goes first and
-    comes last, so that a folder which has one is complete.  Raises PlanError when ``out`` holds anything else.
+    ``trace_document``) and trace.<format>, where it carries panels, panels.json (see ``panels_document``) and
+    panels.<format>, and where it carries an image <method>-<target>.png, none of which are read back.  ``look`` goes to
+    ``figure``.  An earlier explanation in ``out`` is replaced; explanation.json goes first and comes last, so that a folder
+    which has one is complete.  Raises PlanError when ``out`` holds anything else.
     """
     folder = _claim(out)
     files = {TENSORS: save(tensors(explanation))} | _drawn(explanation) | _figures(explanation, formats, look)
     files |= _ledger_figures(explanation, formats, look)
     if (trace := trace_of(explanation)) is not None:
         files |= {TRACE: trace_text(trace_document(explanation, trace)).encode()} | _trace_figures(explanation, formats, look)
+    if any(isinstance(each, Attribution) and each.panels is not None for each in explanation.attributions):
+        files |= _panels(explanation, formats, look)
     folder.mkdir(parents=True, exist_ok=True)
     for stale in [folder / DOCUMENT, *(path for path in folder.iterdir() if path.name not in files)]:
         stale.unlink(missing_ok=True)
@@ -179,7 +183,7 @@ def _drawn(explanation: Explanation) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for each in explanation.pairs():
         if isinstance(each, Attribution) and each.image is not None:
-            name = DRAWN + folder_name(each.target)
+            name = f"{each.method}-{folder_name(each.target)}"
             taken = sum(other.startswith(name) for other in files)
             files[f"{name}-{taken + 1}.png" if f"{name}.png" in files else f"{name}.png"] = png(each.image)
     return files
@@ -191,6 +195,13 @@ def _trace_figures(explanation: Explanation, formats: Sequence[str], look: dict[
     from .trace import trace_figure
 
     return _beside("trace", trace_figure, explanation, formats, look)
+
+
+def _panels(explanation: Explanation, formats: Sequence[str], look: dict[str, Any]) -> dict[str, bytes]:
+    from .panels import panels_document, panels_figure
+
+    text = json.dumps(panels_document(explanation), ensure_ascii=False, allow_nan=False)
+    return {PANELS: text.encode()} | (_beside("panels", panels_figure, explanation, formats, look) if formats else {})
 
 
 def _ledger_figures(explanation: Explanation, formats: Sequence[str], look: dict[str, Any]) -> dict[str, bytes]:
@@ -240,9 +251,9 @@ def _claim(out: str | Path, also: Set[str] = frozenset()) -> Path:
     if not folder.is_dir():
         raise PlanError(f"--out {out}: a file stands there; give a folder")
     names = {path.name for path in folder.iterdir() if not path.name.endswith(DRAFT)}
-    figures = {f"{name}.{each}" for name in ("figure", "ledger", "trace") for each in FORMATS}
+    figures = {f"{name}.{each}" for name in ("figure", "ledger", "trace", "panels") for each in FORMATS}
     drawn = {name for name in names if name.startswith(DRAWN) and name.endswith(".png")}
-    strange = names - {DOCUMENT, TENSORS, TRACE} - figures - drawn - also
+    strange = names - {DOCUMENT, TENSORS, TRACE, PANELS} - figures - drawn - also
     # figures alone may be anybody's
     if strange or (names and names <= figures | drawn):
         raise PlanError(f"--out {out}: holds {min(strange or names)!r}, which is no part of an explanation; give a new or empty folder")

@@ -6,6 +6,6 @@ computes them.
 
 from .choice import in_parts
 from .plan import batches
-from .run import Incremental
+from .run import Filling, Incremental
 
-__all__ = ["Incremental", "batches", "in_parts"]
+__all__ = ["Filling", "Incremental", "batches", "in_parts"]

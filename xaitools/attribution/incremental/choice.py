@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .graph import Graph, Untraceable, record
 from .plan import Plan, batches, make_plan
-from .run import Incremental
+from .run import Filling, Incremental
 
 SMALL = 1e11
 """Multiplications of a dense sweep below which tracing takes longer than it saves (about 3 s of one core)."""
@@ -33,9 +33,9 @@ Score = Callable[[Tensor], Tensor]
 
 
 def in_parts(
-    scores: Score, image: Tensor, filling: Tensor, places: Sequence[tuple[int, int, int, int]], size: int
+    scores: Score, image: Tensor, filling: Filling, places: Sequence[tuple[int, int, int, int]], size: int
 ) -> tuple[Incremental | None, str]:
-    """The engine for windows at ``places`` (top, left, bottom, right) in which ``filling`` shows, or None; and in words why."""
+    """The engine for windows at ``places`` (top, left, bottom, right) in each of which its ``filling`` shows, or None; and in words why."""
     counter = FlopCounterMode(display=False)
     with counter:
         scores(image)
@@ -70,7 +70,7 @@ def _seconds(graph: Graph, plan: Plan, size: int, whole: float) -> float:
 
 
 def _disagreement(
-    engine: Incremental, scores: Score, image: Tensor, filling: Tensor, places: Sequence[tuple[int, int, int, int]]
+    engine: Incremental, scores: Score, image: Tensor, filling: Filling, places: Sequence[tuple[int, int, int, int]]
 ) -> float | None:
     """How far the costliest, the cheapest and a middle window are from whole passes, if too far."""
     reached = np.where(engine.plan.reaches)[0]
@@ -79,8 +79,9 @@ def _disagreement(
     order = reached[np.argsort(engine.plan.cost[reached], kind="stable")]
     chosen = np.unique(order[[0, len(order) // 2, -1]])
     batch = image.repeat(len(chosen), 1, 1, 1)
-    for row, (top, left, bottom, right) in enumerate(places[each] for each in chosen.tolist()):
-        batch[row, :, top:bottom, left:right] = filling[0, :, top:bottom, left:right]
+    for row, index in enumerate(chosen.tolist()):
+        top, left, bottom, right = places[index]
+        batch[row, :, top:bottom, left:right] = filling(index)[0, :, top:bottom, left:right]
     dense, mine = scores(batch), engine.scores(chosen, filling)
     far = float((dense - mine).abs().max())
     fall = float((engine.clean[:, None] - dense).abs().max())

@@ -16,6 +16,9 @@ from .graph import Graph, Node, Ref
 from .plan import WHOLE, Plan
 from .views import Place, View, size_of
 
+Filling = Callable[[int], Tensor]
+"""Of a window its number -> the image (1, 3, H, W) that shows through it."""
+
 
 @dataclass(eq=False)
 class Boxes:
@@ -41,8 +44,8 @@ class Incremental:
         """(K,) of the unchanged image."""
         return self.graph.nodes[self.graph.result].value
 
-    def scores(self, chosen: np.ndarray, filling: Tensor) -> Tensor:
-        """(K, B) where window ``chosen[b]`` shows the image ``filling`` (1, 3, H, W)."""
+    def scores(self, chosen: np.ndarray, filling: Filling) -> Tensor:
+        """(K, B) where window ``chosen[b]`` shows the image that ``filling`` gives for it."""
         nodes = self.graph.nodes
         state: dict[int, Boxes] = {}
         for number in (0, *self.plan.operations):
@@ -56,7 +59,8 @@ class Incremental:
             starts = np.minimum(low, (full - extent)[:, None]).T
             size = (int(extent[0]), int(extent[1]))
             if number == 0:
-                state[0] = Boxes(torch.cat([_part(filling, start, size) for start in starts.tolist()]).unsqueeze(1), starts)
+                shown = [(index, start, size) for index, start in zip(chosen.tolist(), starts.tolist(), strict=True)]
+                state[0] = Boxes(torch.stack([_part(filling(index), *place) for index, *place in shown]), starts)
                 # a box may be wider than its window: outside of it the image shows
                 self._uncovered(state[0], low.T, high.T)
                 continue

@@ -38,9 +38,9 @@ def command(
 
     Several images, or a dataset such as "scenes:test?n=4", give one folder each, or with --layout sheet one figure.
     --method detection-trace shows how a detector came to its boxes: proposals or anchors, their scores, what was suppressed
-    and by what; it writes trace.json and the figure trace as well.
+    and by what; it writes trace.json and the figure trace as well.  After Ctrl-C the images and methods that were done are written.
     """
-    from ...attribution.explanation import explain_image
+    from ...attribution.explanation import Interrupted, explain_image
     from ...report.store import check_formats, check_out, save_explanations
 
     names = at_commas(methods) or ["lrp"]
@@ -53,14 +53,13 @@ def command(
         check_look(layout, scale, width_mm, dpi, font)
         check_out(out, [name for name, _ in pictures])
     model = loaded_model(model_name, device, params.get("model", {}))
-    done, skipped = [], []
+    done, skipped, stopped = [], [], False
     for name, picture in pictures:
         try:
-            sample, truth_classes = picture()
+            sample, data = picture()
             with session.progress(name) as progress:
                 explanation = explain_image(
-                    model, sample, targets or ("top",), names, name=name, seed=seed, params=params, truth_classes=truth_classes,
-                    progress=progress,
+                    model, sample, targets or ("top",), names, name=name, seed=seed, params=params, data=data, progress=progress,
                 )  # fmt: skip
         except XaiError as error:
             if len(pictures) == 1:
@@ -68,6 +67,12 @@ def command(
             skipped.append({"id": name, "reason": str(error)})
             session.say(f"skipped {name}: {error}")
             continue
+        except KeyboardInterrupt as stop:
+            done += [stop.done] if isinstance(stop, Interrupted) else []
+            if not done or out is None:
+                raise
+            stopped = True
+            break
         done.append(explanation)
     if not done:
         raise PlanError(f"none of {len(pictures)} images could be explained; the first: {skipped[0]['reason']}")
@@ -75,6 +80,8 @@ def command(
     documents, files = save_explanations(done, out, wanted, layout=layout, **look)
     for file in files:
         session.say(f"wrote {file}")
+    if stopped:
+        raise KeyboardInterrupt
     result: Any = documents[0] if len(pictures) == 1 else {"explanations": documents, "skipped": skipped}
     session.result(result, "\n".join(_told(document) for document in documents))
 

@@ -1,0 +1,139 @@
+"""The five panels of Zeiler and Fergus (2014, section 4.2 and figure 6), for classifiers, segmenters and detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters import Adapter
+from ..errors import MethodError
+from ..types import Decision, Panels
+from .base import Detail, Maps, Progress, differentiable, method
+from .feature_projection import odd, picture, project, projecting, respond
+from .occlusion import filler, hidden, sides, spread, starts, windows
+
+NOTHING = "nothing"
+NAME = "occlusion-panels"
+
+
+@method(NAME)
+def occlusion_panels(
+    model: Adapter,
+    image: Tensor,
+    decisions: Sequence[Decision],
+    generator: torch.Generator,
+    *,
+    window: int = 0,
+    stride: int = 0,
+    fill: str = "mean",
+    layer: str | None = None,
+    feature: int = -1,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Maps:
+    """Mean fall of the target's probability over the windows that hide a pixel, and what else the network does meanwhile.
+
+    The panels that come with it (``Attribution.panels``, the figure ``panels``) show, one sweep for all targets: the
+    image with the window where it hurts most; at each position of the window how strongly the feature map that answers
+    most to the target still does; that map led back to the image; the probability of the target's class; and the most
+    probable class.  The target stays what it was: probabilities and classes are those of the same pixels (their mean) or
+    of the same proposal.
+
+    window, stride, fill  as of ``occlusion``
+    layer, feature        the map that is watched, as of ``feature-projection``
+    """
+    for decision in decisions:
+        if decision.edge is not None or decision.cells is not None or decision.versus is not None:
+            raise MethodError(f"target {decision.target}: {NAME} shows the probability of a class, region or box; drop the rest")
+    window, stride = sides(image, window, stride, batch_size)
+    height, width = int(image.shape[-2]), int(image.shape[-1])
+    places = windows(height, width, window, stride)
+    filling, size = filler(image, fill, window, places, generator, f"{NAME}.fill"), min(batch_size, len(places))
+    watches, notes = _watched(model, image, decisions, layer, feature)
+    readings = [
+        replace(decision, class_index=index, reading="probability") for decision in decisions for index in range(len(model.classes))
+    ]
+
+    def looked(batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (K, classes, N) and activations (K, N)."""
+        with torch.no_grad(), _activations(model, watches) as activations:
+            table = model.score_table(batch, readings)
+        return table.double().cpu().view(len(decisions), -1, len(batch)), torch.stack(activations).cpu()
+
+    clean, active = looked(image.expand(size, -1, -1, -1))
+    probabilities, activations = torch.empty(*clean.shape[:2], len(places)).double(), torch.empty(len(decisions), len(places)).double()
+    for chosen, batch in hidden(image, filling, places, size):
+        table, sums = looked(batch)
+        probabilities[..., chosen.start : chosen.stop] = table[..., : len(chosen)]
+        activations[:, chosen.start : chosen.stop] = sums[:, : len(chosen)]
+        if progress is not None:
+            progress(chosen.stop, len(places))
+    tops, lefts = (torch.tensor(starts(length, window, stride)) for length in (height, width))
+    values, details = [], []
+    for k, (decision, watch) in enumerate(zip(decisions, watches, strict=True)):
+        mine = probabilities[k, decision.class_index]
+        falls, covers = torch.zeros(2, height, width, dtype=torch.float64)
+        for (top, left, bottom, right), chance in zip(places, mine.tolist(), strict=True):
+            falls[top:bottom, left:right] += float(clean[k, decision.class_index, 0]) - chance
+            covers[top:bottom, left:right] += 1
+        values.append(spread(falls, covers, places))
+        worst = int(mine.argmin())
+        top, left, bottom, right = places[worst]
+        occluded = image[0].clone()
+        occluded[:, top:bottom, left:right] = filling(worst)[0, :, top:bottom, left:right]
+        grid = (len(tops), len(lefts))
+        chances = torch.cat([probabilities[k], (1 - probabilities[k].sum(0, keepdim=True))])
+        panels = Panels(
+            window, tops, lefts, occluded.cpu(), watch.layer, watch.feature, activations[k].view(grid), float(active[k, 0]),
+            watch.projection, mine.view(grid), float(clean[k, decision.class_index, 0]), chances.argmax(0).view(grid),
+            (*model.classes, NOTHING),
+        )  # fmt: skip
+        details.append(Detail({"layer": watch.layer, "feature": watch.feature}, notes, panels=panels))
+    scores = torch.stack([clean[k, decision.class_index, 0] for k, decision in enumerate(decisions)])
+    return Maps(torch.stack(values), scores, used={"window": window, "stride": stride, "score": "probability"}, details=details)
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """The feature map of one target: ``cells`` (h, w) are those that lie in it, ``projection`` (3, H, W) the map led back."""
+
+    layer: str
+    feature: int
+    cells: Tensor
+    projection: Tensor
+
+
+def _watched(
+    model: Adapter, image: Tensor, decisions: Sequence[Decision], layer: str | None, feature: int
+) -> tuple[list[Watch], tuple[str, ...]]:
+    watches = []
+    with projecting(model) as deconvnet, differentiable(model.normalise(image)) as x:
+        for decision in decisions:
+            response, _ = respond(model, x, decision, layer, NAME)
+            number = response.strongest(feature, NAME)
+            watches.append(Watch(response.layer, number, response.cells, picture(project(response, number, "map", x))))
+        return watches, odd(deconvnet)
+
+
+@contextmanager
+def _activations(model: Adapter, watches: Sequence[Watch]) -> Iterator[list[Tensor]]:
+    """Of each watch the sum (N,) of positive activations in its cells, once the network has run inside."""
+    found: list[Any] = [None] * len(watches)
+
+    def note(number: int, watch: Watch) -> Any:
+        def hook(module: nn.Module, inputs: Any, out: Tensor) -> None:
+            found[number] = out[:, watch.feature][:, watch.cells].double().clamp(min=0).sum(1)
+
+        return hook
+
+    hooks = [model.module.get_submodule(watch.layer).register_forward_hook(note(k, watch)) for k, watch in enumerate(watches)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
