@@ -10,7 +10,7 @@ from xaitools.attribution.base import METHODS, Maps, Method
 from xaitools.audit.assess import MEASURES, assess, cases_of
 from xaitools.cli import main
 from xaitools.errors import DataError, MethodError, PlanError
-from xaitools.report.assess import assess_figure, table_text
+from xaitools.report.assess import assess_figure, shortfalls, table_text
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +125,13 @@ def test_the_command_writes_document_tables_and_figure(tmp_path, capsys):
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"assess.json", "assess.md", "assess.csv", "figure.png", "journal.jsonl"}
     assert set(document["rows"][0]) >= {"method", "measure", "value", "ci", "random", "edge", "undefined"}
     assert "deletion" in table_text(document) and assess_figure(document) is not None
+
+
+def test_the_report_says_where_a_method_is_no_better_than_a_baseline():
+    def row(measure, value, random, edge, better="higher"):
+        return {"method": "m", "measure": measure, "value": value, "random": random, "edge": edge, "better": better}
+
+    rows = [row("deletion", 0.5, 0.6, 0.7, "lower"), row("insertion", 0.8, 0.7, 0.9), row("target_sensitivity", 0.5, 1.0, 0.0)]
+    assert shortfalls({"rows": rows})[0].endswith("in all but insertion")
+    assert shortfalls({"rows": rows[::2]})[0].endswith("in all measures")
+    assert shortfalls({"rows": [row("pointing", 0.4, 0.4, None), row("deletion", None, 0.1, 0.1, "lower")]})[0].endswith("all but pointing")

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from ..files import write_bytes, write_json, write_text
 from .colours import CLASSES
 from .page import FONT, SIZE, SMALL, Drawing, Page, figure_bytes, style
@@ -22,7 +24,7 @@ SAID = {
     "target_sensitivity": "change with another target",
     "model_randomisation": "change with shuffled weights",
 }
-LEFT, ROW, PANEL, GAP, MARGIN, HEAD = 38.0, 5.0, 52.0, 6.0, 2.0, 10.0
+LEFT, ROW, PANEL, GAP, MARGIN, HEAD = 38.0, 5.0, 52.0, 6.0, 2.0, 13.0
 """Millimetres: names of the methods, a row, a panel, what lies between panels, around, and above each."""
 
 INK, RANDOM, EDGE = "0.15", "0.55", "0.55"
@@ -57,7 +59,7 @@ def _panel(page: Page, corner: tuple[float, float], rows: Sequence[Facts], tall:
     x, y = corner
     better = "lower is better" if rows[0]["better"] == "lower" else "higher is better"
     page.text(x, y, page.fit(rows[0]["measure"].replace("_", " "), PANEL, SIZE), SIZE)
-    page.text(x, y + 4.2, page.fit(f"{SAID[rows[0]['measure']]}; {better}", PANEL), color="0.35")
+    page.text(x, y + 4.2, page.fit(f"{SAID[rows[0]['measure']]}; {better}", PANEL, lines=2), color="0.35")
     ax = page.axes(x, y + HEAD, PANEL, tall)
     for baseline, dash in (("random", (0, (4, 2))), ("edge", (0, (1, 1.5)))):
         if rows[0][baseline] is not None:
@@ -70,12 +72,33 @@ def _panel(page: Page, corner: tuple[float, float], rows: Sequence[Facts], tall:
         if row["ci"] is not None:
             ax.plot(row["ci"], [place, place], color=colour, linewidth=1.2, solid_capstyle="butt")
     ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.tick_params(axis="x", labelsize=SMALL, length=2, pad=1.5)
     ax.margins(x=0.08)
     ax.spines[["top", "right", "left"]].set_visible(False)
     if names:
         for place, row in enumerate(rows):
             page.text(MARGIN, y + HEAD + ROW * (place + 0.5) - 1.4, page.fit(row["method"], LEFT - 3))
+
+
+COMPARED = ("deletion", "insertion", "pointing", "mass_gain", "rank_gain")
+"""Measures in which a map that is right beats both baselines; in the others a baseline may be best, and says what 0 and 1 mean."""
+
+
+def shortfalls(document: Facts) -> list[str]:
+    """In words: what each method does not do better than random numbers and than the edges of the image."""
+    worse: dict[str, list[str]] = {row["method"]: [] for row in document["rows"]}
+    for row in document["rows"]:
+        baselines = [row[name] for name in ("random", "edge") if row[name] is not None]
+        if row["measure"] in COMPARED and row["value"] is not None and baselines:
+            best = min(baselines) if row["better"] == "lower" else max(baselines)
+            if row["value"] >= best if row["better"] == "lower" else row["value"] <= best:
+                worse[row["method"]].append(row["measure"])
+    return [
+        f"{method}: its mean is better than that of random numbers and image edges in "
+        + (f"all but {', '.join(names)}" if names else "all measures")
+        for method, names in worse.items()
+    ]
 
 
 def rows_of(document: Facts) -> tuple[list[str], list[list[str]]]:
@@ -93,14 +116,15 @@ def rows_of(document: Facts) -> tuple[list[str], list[list[str]]]:
 def table_text(document: Facts) -> str:
     heads, cells = rows_of(document)
     head = f"{document['model']} on {document['dataset']}: {document['cases']} right decisions in {document['n']} images"
-    return f"{head}\n{text_table(heads, cells, left=(0, 1, 7))}"
+    return "\n".join([head, text_table(heads, cells, left=(0, 1, 7)), *shortfalls(document)])
 
 
 def save_assess(document: Facts, out: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Writes assess.json, the tables and the figure into the folder."""
     heads, cells = rows_of(document)
     write_json(out / DOCUMENT, document)
-    write_text(out / TABLE, markdown_table(heads, cells, left=(0, 1, 7)))
+    said = "".join(f"\n* {line}" for line in shortfalls(document))
+    write_text(out / TABLE, f"{markdown_table(heads, cells, left=(0, 1, 7))}\n{said}\n")
     plain = [[row[key] for key in ("measure", "method", "value", "random", "edge", "undefined", "better")] for row in document["rows"]]
     write_text(out / SHEET, csv_table([heads[0], heads[1], heads[2], *heads[4:]], plain))
     drawing = assess_figure(document)
