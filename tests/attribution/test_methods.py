@@ -149,6 +149,29 @@ def test_windows_cover_every_pixel_and_stay_inside(height, width, window, stride
     assert covered.min() >= 1
 
 
+def test_pixels_between_windows_have_the_fall_of_the_nearest():
+    model, image = SegmentationModel(Linear(12, 17).double(), CLASSES[:2]), picture(12, 17).double()
+    found = explain(model, image, "class:disc", "occlusion", window=2, stride=5, fill="0.25").values.double()
+    change = (model.module.weight * (image - 0.25)).sum(0).detach()
+    assert torch.allclose(found[5:7, 5:7], change[5:7, 5:7].sum().expand(2, 2), atol=1e-6)
+    assert torch.equal(found[7, 5:7], found[6, 5:7]) and torch.equal(found[9, 5:7], found[10, 5:7])  # 5.5 and 10.5 are the middles
+    assert torch.equal(found[5, 7], found[5, 6]) and torch.equal(found[9, 9], found[10, 10])
+
+
+@torch.no_grad()
+def test_a_window_can_be_painted_over_from_around_it():
+    from xaitools.data.fill import fill
+
+    model, image = SegmentationModel(Linear(24, 32).double(), CLASSES[:2]), picture(24, 32).double()
+    found = explain(model, image, "class:disc", "occlusion", window=8, stride=8, fill="inpaint").values.double()
+    for top, left, bottom, right in windows(24, 32, 8, 8):
+        hole = torch.zeros(24, 32, dtype=torch.bool)
+        hole[top:bottom, left:right] = True
+        painted = fill(image.float(), hole).double()
+        expected = (model.module.weight * (image - painted))[:, hole].sum()
+        assert float(found[top, left]) == pytest.approx(float(expected), rel=1e-4, abs=1e-5)
+
+
 def test_gradient_x_input_of_a_linear_model_sums_to_the_score():
     model = SegmentationModel(Linear(12, 16).double(), CLASSES[:2])
     attribution = explain(model, picture(12, 16).double(), "class:disc", "gradient-x-input")

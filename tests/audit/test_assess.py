@@ -57,11 +57,10 @@ def test_methods_of_known_quality_are_told_apart(detector, scenes, known_methods
             assert abs(row["random"]) < 0.1
 
 
-def test_lrp_is_better_than_chance_for_boxes(detector, scenes):
-    rows = {row["measure"]: row for row in assess(detector, scenes, ["lrp"], replicates=50)["rows"]}
-    for measure in ("mass_gain", "rank_gain"):
+def test_lrp_is_better_than_chance_for_boxes(detector):
+    rows = {row["measure"]: row for row in assess(detector, xt.load_dataset("scenes:test?n=16"), ["lrp"], replicates=50)["rows"]}
+    for measure in ("mass_gain", "rank_gain", "insertion"):
         assert rows[measure]["value"] > max(rows[measure]["random"], rows[measure]["edge"]), measure
-    assert rows["insertion"]["value"] > rows["insertion"]["random"]  # of so few scenes that of edges is as high
     assert rows["deletion"]["value"] < min(rows["deletion"]["random"], rows["deletion"]["edge"])
     assert rows["model_randomisation"]["value"] > 0.5
 
