@@ -96,8 +96,8 @@ def record(score: Callable[[Tensor], Tensor], image: Tensor) -> Graph:
                 inputs = tuple(dict.fromkeys(_references(arguments)))
                 node = Node(len(nodes), entry.target, *arguments, inputs, image)
                 value = node(clean)
-                if not inputs or _name(entry.target) in SHAPE_ONLY:
-                    known[entry] = value
+                if not inputs or _name(entry.target) in SHAPE_ONLY or (isinstance(value, Tensor) and not value.numel()):
+                    known[entry] = value  # also what is empty: the level of a pyramid on which no region lies
                 elif isinstance(value, Tensor):
                     node.value = value
                     nodes.append(node)

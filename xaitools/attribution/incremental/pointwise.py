@@ -71,7 +71,13 @@ def along(node: Node, nodes: Sequence[Node]) -> Operation | None:
     def run(parts: list[Tensor], place: Place) -> Tensor:
         return torch.vmap(lambda *mine: node(dict(zip(node.inputs, mine, strict=True)).__getitem__))(*parts)
 
-    return Operation(views, run, 0.25)
+    def joined(parts: list[Tensor], place: Place) -> Tensor:
+        """Channels of single images, in the layout that they have."""
+        return torch.cat([part[:, 0] for part in parts], 1)[:, None]
+
+    channels = node.call is torch.ops.aten.cat.default and node.value.dim() == 4 and len(node.value) == 1
+    plain = channels and node.args[1:] in ((1,), (-3,)) and len(node.inputs) == len(node.args[0])
+    return Operation(views, joined if plain else run, 0.25)
 
 
 def _leading(node: Node, nodes: Sequence[Node]) -> bool:

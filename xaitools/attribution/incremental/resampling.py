@@ -26,6 +26,10 @@ def resampled(node: Node, nodes: Sequence[Node]) -> Operation | None:
     def run(parts: list[Tensor], place: Place) -> Tensor:
         (part,) = parts
         down, across = (_rows(wide[axis], place, axis, part.shape[axis - 2]) for axis in (0, 1))
+        if part.stride(-3) == 1 and part.stride(-1) != 1:  # channels last: products of what lies in one piece
+            made = (across if across.dim() == 2 else across[:, 0]) @ part[:, 0].movedim(1, -1)
+            made = (down if down.dim() == 2 else down[:, 0, 0]) @ made.flatten(-2)
+            return made.unflatten(-1, (across.shape[-2], -1)).movedim(-1, 1)[:, None]
         return down @ (part @ across.transpose(-1, -2))
 
     cost = float(np.mean([(last - first + 1).mean() for first, last in axes]) * 2 * node.value.shape[:-2].numel())

@@ -16,6 +16,9 @@ from .graph import Graph, Node, Ref
 from .plan import WHOLE, Plan
 from .views import Place, View, size_of
 
+STRIPS = 30_000
+"""Numbers in a part from which on it is quicker to copy four strips around the box than all of it."""
+
 Filling = Callable[[int], Tensor]
 """Of a window its number -> the image (1, 3, H, W) that shows through it."""
 
@@ -60,7 +63,9 @@ class Incremental:
             size = (int(extent[0]), int(extent[1]))
             if number == 0:
                 shown = [(index, start, size) for index, start in zip(chosen.tolist(), starts.tolist(), strict=True)]
-                state[0] = Boxes(torch.stack([_part(filling(index), *place) for index, *place in shown]), starts)
+                state[0] = Boxes(empty(nodes[0].value, len(chosen), size), starts)
+                for row, (index, *place) in enumerate(shown):
+                    state[0].values[row] = _part(filling(index), *place)
                 # a box may be wider than its window: outside of it the image shows
                 self._uncovered(state[0], low.T, high.T)
                 continue
@@ -98,16 +103,21 @@ class Incremental:
         if boxes is None and bool((begin == begin[0]).all()):
             part = _part(base, (int(begin[0, 0]) + top, int(begin[0, 1]) + left), size)
             return part.expand(len(begin), *part.shape)
-        out = value.new_empty((len(begin), *value.shape[:-2], *size))
-        rows = begin.tolist()
-        for row, (y, x) in enumerate(rows):
-            out[row] = base[..., y + top : y + top + size[0], x + left : x + left + size[1]]
-        if boxes is not None:
-            tall, long = boxes.size
-            for row, ((y, x), (v, u)) in enumerate(zip(rows, boxes.starts.tolist(), strict=True)):
-                y1, x1, y2, x2 = max(y, v), max(x, u), min(y + size[0], v + tall), min(x + size[1], u + long)
-                if y1 < y2 and x1 < x2:
-                    out[row, ..., y1 - y : y2 - y, x1 - x : x2 - x] = boxes.values[row, ..., y1 - v : y2 - v, x1 - u : x2 - u]
+        out = empty(value, len(begin), size)
+        corners = begin + np.array([top, left])
+        if boxes is None:
+            for row, (y, x) in enumerate(corners.tolist()):
+                out[row] = base[..., y : y + size[0], x : x + size[1]]
+            return out
+        inner = _overlap(begin, size, boxes)
+        for row, ((y, x), (y1, x1, y2, x2)) in enumerate(zip(corners.tolist(), inner.tolist(), strict=True)):
+            _around(out[row], base[..., y : y + size[0], x : x + size[1]], (y1, x1, y2, x2))
+        at = begin - boxes.starts
+        if bool((at == at[0]).all() and (inner == inner[0]).all()):
+            _paste(out, boxes.values, inner[0].tolist(), at[0].tolist())
+        else:
+            for row, (place, offset) in enumerate(zip(inner.tolist(), at.tolist(), strict=True)):
+                _paste(out[row], boxes.values[row], place, offset)
         return out
 
     def _with_margin(self, view: View, value: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
@@ -166,6 +176,39 @@ def _regions(node: Node, values: dict[int, Tensor], clean: Callable[[int], Tenso
 BY_HAND: dict[Any, Callable[[Node, dict[int, Tensor], Callable[[int], Tensor]], Tensor]] = {
     torch.ops.torchvision.roi_align.default: _regions, torch.ops.torchvision.roi_pool.default: _regions,
 }  # fmt: skip
+
+
+def empty(like: Tensor, count: int, size: tuple[int, int]) -> Tensor:
+    """(count, ..., h, w) whose channels lie in memory as those of ``like`` (..., H, W) do."""
+    *lead, height, width = like.shape
+    if like.dim() < 3 or like.stride(-3) != 1 or like.stride(-1) == 1:
+        return like.new_empty((count, *lead, *size))
+    return like.new_empty((count, *lead[:-1], *size, lead[-1])).movedim(-1, -3)
+
+
+def _overlap(begin: np.ndarray, size: tuple[int, int], boxes: Boxes) -> np.ndarray:
+    """Of each part the (top, left, bottom, right) that its box covers, (B, 4), counted from where the part begins."""
+    low, high = np.maximum(begin, boxes.starts), np.minimum(begin + np.array(size), boxes.starts + np.array(boxes.size))
+    inner = np.concatenate([low - begin, high - begin], 1)
+    inner[(low >= high).any(1)] = 0
+    return inner
+
+
+def _around(out: Tensor, clean: Tensor, inner: tuple[int, int, int, int]) -> None:
+    """Writes ``clean`` into ``out`` (..., h, w), at least where ``inner`` will not be written over."""
+    top, left, bottom, right = inner
+    if out.numel() < STRIPS or (bottom - top) * (right - left) * 2 < out.shape[-1] * out.shape[-2]:
+        out.copy_(clean)
+        return
+    for strip in ((slice(0, top), slice(None)), (slice(bottom, None), slice(None)), (slice(top, bottom), slice(0, left)),
+                  (slice(top, bottom), slice(right, None))):  # fmt: skip
+        out[..., *strip] = clean[..., *strip]
+
+
+def _paste(out: Tensor, box: Tensor, inner: list[int], at: list[int]) -> None:
+    """Writes the part of ``box`` that lies at ``inner`` of ``out``, whose corner lies at ``at`` of the box."""
+    top, left, bottom, right = inner
+    out[..., top:bottom, left:right] = box[..., top + at[0] : bottom + at[0], left + at[1] : right + at[1]]
 
 
 def _part(value: Tensor, start: tuple[int, int] | list[int], size: tuple[int, int]) -> Tensor:

@@ -48,7 +48,8 @@ def _cropped(whole: Tensor, corners: np.ndarray, size: tuple[int, int]) -> Tenso
     """Of each picture (B, C, H, W) the box of ``size`` at its corner; zeros where the picture ends."""
     low, high = np.minimum(corners, 0), np.maximum(corners + np.array(size) - np.array(whole.shape[-2:]), 0)
     (top, left), (bottom, right) = -low.min(0), high.max(0)
-    whole = F.pad(whole, (int(left), int(right), int(top), int(bottom)))
+    if low.any() or high.any():
+        whole = F.pad(whole, (int(left), int(right), int(top), int(bottom)))
     corners = corners + np.array([top, left])
     if bool((corners == corners[0]).all()):
         y, x = corners[0].tolist()
