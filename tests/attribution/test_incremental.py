@@ -5,13 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.nets import picture, segmenter
-from xaitools import explain, load_dataset, load_model, zoo
-from xaitools.adapters import as_found
+from tests.nets import CLASSES, picture, segmenter
+from xaitools import explain, explain_many, load_dataset, load_model, zoo
+from xaitools.adapters import ClassificationModel, SegmentationModel, as_found
 from xaitools.attribution.incremental import Incremental, batches, choice
 from xaitools.attribution.incremental.graph import record
 from xaitools.attribution.incremental.plan import make_plan
-from xaitools.attribution.occlusion import windows
+from xaitools.attribution.incremental.run import empty
+from xaitools.attribution.sweep import windows
+from xaitools.errors import MethodError
 from xaitools.targets import bind, expand
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -198,6 +200,88 @@ def test_what_cannot_be_traced_is_swept_whole(monkeypatch):
     model.module = Fickle()
     found = explain(model, image, "top", "occlusion", window=8, stride=8)
     assert "cannot be traced" in found.params["computed"]
+
+
+def test_a_layout_with_channels_last_is_right_and_leaves_the_kernels_as_they_were(monkeypatch):
+    monkeypatch.setattr(choice, "SMALL", 0)
+    monkeypatch.setattr(choice, "WORTH", 0)
+    for name in ("unet-scenes", "deeplabv3plus-scenes"):
+        model, image = load_model(name), load_dataset("scenes:val?n=4")[1].image
+        before = [(each.data_ptr(), each.stride()) for each in model.module.parameters()]
+        plain = explain(model, image, "top", "occlusion", window=24, stride=24, incremental=False)
+        for incremental in (True, False):
+            other = explain(model, image, "top", "occlusion", window=24, stride=24, channels_last=True, incremental=incremental)
+            assert other.params["computed"].startswith("in parts" if incremental else "whole")
+            torch.testing.assert_close(other.values, plain.values, atol=1e-4, rtol=1e-3)
+        assert [(each.data_ptr(), each.stride()) for each in model.module.parameters()] == before
+
+
+def test_boxes_lie_in_memory_as_their_map_does():
+    image, net = torch.rand(1, 3, HEIGHT, WIDTH), conv(3, 8).to(memory_format=torch.channels_last).requires_grad_(False)
+    graph = record(lambda x: net(x).square().mean((1, 2, 3)), image)
+    assert graph.nodes[1].value.is_contiguous(memory_format=torch.channels_last)
+    assert empty(graph.nodes[1].value, 4, (5, 6))[:, 0].is_contiguous(memory_format=torch.channels_last)
+    assert empty(graph.nodes[1].value.contiguous(), 4, (5, 6)).is_contiguous()
+
+
+def test_half_precision_is_near_and_says_how_near(monkeypatch):
+    monkeypatch.setattr(choice, "SMALL", 0)
+    monkeypatch.setattr(choice, "WORTH", 0)
+    model, image = load_model("vgg-scenes"), load_dataset("scenes:val?n=4&crop=64")[1].image
+    plain = explain(model, image, "top", "occlusion", window=16, stride=16)
+    for incremental in (True, False):
+        half = explain(model, image, "top", "occlusion", window=16, stride=16, bf16=True, incremental=incremental)
+        assert half.params["computed"].startswith("in parts" if incremental else "whole")
+        assert "half precision moves the scores by up to" in half.notes[0]
+        assert not torch.equal(half.values, plain.values)
+        assert float((half.values - plain.values).abs().max()) < 0.05 * float(plain.values.abs().max()) + 0.05
+
+
+def test_coarse_to_fine_looks_at_few_windows_and_finds_what_counts():
+    """The score is one pixel's value: one coarse window hides it, and the falls around are those of the full sweep."""
+    model = Scored(lambda x: x[:, 0, 17, 29])
+    image = torch.full((3, 64, 96), 0.9)
+    full = occlude(model, image)
+    coarse = occlude(model, image, coarse_to_fine=3)
+    computed, every = map(int, str(coarse.params["windows"]).split(" of "))
+    assert computed < every / 3 and every == 15 * 23
+    torch.testing.assert_close(coarse.values, full.values)
+    nothing = occlude(Scored(lambda x: x[:, 0, 0, 0] * 0), image, coarse_to_fine=3)
+    assert float(nothing.values.abs().max()) == 0
+    ramp = Scored(lambda x: (x[:, 0] * torch.linspace(0, 1, 96)).sum((1, 2)))  # linear in place: interpolation is exact
+    torch.testing.assert_close(occlude(ramp, image, coarse_to_fine=4).values, occlude(ramp, image).values, atol=1e-4, rtol=1e-4)
+    for wrong in (1, -2):
+        with pytest.raises(MethodError, match="coarse_to_fine"):
+            occlude(model, image, coarse_to_fine=wrong)
+
+
+class Scored(ClassificationModel):
+    """A classifier whose one logit is a function of the image."""
+
+    def __init__(self, function):
+        super().__init__(Made(lambda m, x: torch.stack([function(x), 0 * function(x)], 1)), ("spot", "rest"))
+
+
+def occlude(model, image, **options):
+    return explain(model, image, "class:spot", "occlusion", window=8, stride=4, fill="0", **options)
+
+
+def test_targets_far_apart_are_swept_one_by_one(monkeypatch):
+    monkeypatch.setattr(choice, "SMALL", 0)
+    torch.manual_seed(3)
+    net = nn.Sequential(conv(3, 24, 5), nn.ReLU(), conv(24, 24, 5), nn.ReLU(), conv(24, 3))
+    model, image = SegmentationModel(net, CLASSES), torch.rand(3, 160, 240)
+    for fill in ("0.5", "noise"):
+        far, near = (
+            explain_many(model, image, ["pixel:5,5:disc", second], "occlusion", window=8, stride=8, fill=fill)
+            for second in ("pixel:235,155:disc", "pixel:8,5:disc")
+        )
+        assert all("cannot reach" in each.params["computed"] for each in (*far, *near))
+        shares = [each.params["computed"].split(", ")[-1] for each in (*far, *near)]
+        assert shares[0] == shares[1] != shares[2]  # each by itself reaches fewer windows than both together do
+        for target, mine in (("pixel:5,5:disc", far[0]), ("pixel:235,155:disc", far[1])):
+            whole = explain(model, image, target, "occlusion", window=8, stride=8, fill=fill, incremental=False)
+            torch.testing.assert_close(mine.values, whole.values, atol=1e-5, rtol=1e-3)
 
 
 def test_a_small_model_is_not_traced():

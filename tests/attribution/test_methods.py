@@ -9,7 +9,7 @@ from torch import nn
 from tests.nets import CLASSES, Linear, detector, picture, segmenter
 from xaitools.adapters import SegmentationModel
 from xaitools.attribution import METHODS, explain, explain_many
-from xaitools.attribution.occlusion import windows
+from xaitools.attribution.sweep import windows
 from xaitools.errors import MethodError, TargetError, XaiError
 
 MODELS = {"segmentation": (segmenter, ["top", "pixel:5,7", "class:disc:vs:"]), "detection": (detector, ["box:0", "box:1", "box:0:left"])}

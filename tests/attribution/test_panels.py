@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tests.nets import CLASSES, detector, picture, segmenter
 from xaitools import explain, explain_many
 from xaitools.adapters import ClassificationModel
-from xaitools.attribution.occlusion import windows
+from xaitools.attribution.sweep import windows
 from xaitools.errors import MethodError, XaiError
 from xaitools.report.panels import panels_document, panels_figure
 from xaitools.report.store import explanations_of, save_explanation

@@ -22,7 +22,8 @@ from ..data.present import BACKGROUND, Contents, annotated, predicted
 from ..errors import MethodError
 from ..types import Decision, Sample
 from .base import Detail, Maps, Progress, default_score, method
-from .occlusion import filled, reading, still_found
+from .occlusion import reading, still_found
+from .sweep import filled
 
 SCORES = ("logit", "probability", "margin", "found")
 STILL = "still found"

@@ -13,7 +13,8 @@ from ..adapters import Adapter
 from ..errors import MethodError
 from ..types import Decision
 from .base import Detail, Maps, Progress, method
-from .occlusion import filled, still_found
+from .occlusion import still_found
+from .sweep import filled
 
 CHECK = 200
 """Masks between two looks at the stability, whatever the size of a batch."""

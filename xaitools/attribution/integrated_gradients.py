@@ -12,7 +12,7 @@ from ..errors import MethodError
 from ..types import Decision
 from .base import Detail, Maps, differentiable, method
 from .gradients import batch_for, scores_of
-from .occlusion import filled
+from .sweep import filled
 
 TOLERANCE = 0.01
 """Share of the score's change along the path that the integration may miss before it takes more steps."""

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from ..adapters import Adapter
-from ..data.fill import fill as inpainted
 from ..errors import MethodError
 from ..types import REST, Decision, Prediction
+from . import speed
 from .base import Maps, Progress, default_score, method
-from .incremental import Filling, Incremental, batches, in_parts
-
-Window = tuple[int, int, int, int]
-
-
-def starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows begin along one axis; the last is moved in so that all is covered."""
-    last = max(0, length - window)
-    return sorted({*range(0, last + 1, stride), last})
-
-
-def windows(height: int, width: int, window: int, stride: int) -> list[Window]:
-    """(top, left, bottom, right) of every position, row by row."""
-    rows, columns = starts(height, window, stride), starts(width, window, stride)
-    return [(y, x, min(y + window, height), min(x + window, width)) for y in rows for x in columns]
+from .sweep import Score, make_sweep, swept
 
 
 @method("occlusion", needs="scores")
@@ -45,6 +29,9 @@ def occlusion(
     fill: str = "mean",
     score: str | None = None,
     incremental: bool = True,
+    channels_last: bool = False,
+    bf16: bool = False,
+    coarse_to_fine: int = 0,
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Maps:
@@ -56,18 +43,37 @@ def occlusion(
     score           logit, probability or margin (against all other classes); margin for boxes, else logit
 
     incremental     where it is worth it, compute again only what the window can change and the score can see, which agrees
-                    with whole passes to 1e-4 (checked at three windows of each call); false: every window by a whole pass
+                    with whole passes to 1e-4 (checked at three windows of each call); false: every window by a whole pass.
+                    Targets that are far apart are swept one by one where that takes less
+
+    For more speed, with other numbers:
+    channels_last   another layout in memory; moves scores in their last digits
+    bf16            half precision (bfloat16) in convolutions and matrix products: scores are off by some hundredths, a note says
+                    by how much; of use on processors that have instructions for it
+    coarse_to_fine  N from 2 on: only every Nth window of the grid in both directions, then those around the quarter of them that
+                    change the score most; between the others falls are interpolated: a spot that no coarse window hides is missed
 
     The target stays what it was on the unchanged image (same pixels, same proposal).  A window that the score
     cannot see has a fall of exactly 0.
     """
     decisions = [reading(decision, score) for decision in decisions]
 
-    def scores(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return model.score_table(images, decisions)
+    def scores_of(some: Sequence[Decision], half: bool = bf16) -> Score:
+        def scores(images: Tensor) -> Tensor:
+            with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+                return model.score_table(images, some).float() if half else model.score_table(images, some)
 
-    return sweep(scores, image, generator, window, stride, fill, batch_size, incremental, progress)
+        return scores
+
+    plan = make_sweep(image, generator, window, stride, fill, batch_size, coarse=coarse_to_fine, half=bf16)
+    singles = [scores_of([each]) for each in decisions] if len(decisions) > 1 else []
+    with speed.channels_last(model.module, channels_last):
+        maps = swept(plan, scores_of(decisions), progress, incremental=incremental, singles=singles)
+        if not bf16:
+            return maps
+        shown = torch.cat([image, image.flip(-1), image.mean((-2, -1), keepdim=True).expand_as(image)])
+        far = float((scores_of(decisions)(shown) - scores_of(decisions, half=False)(shown)).abs().max())
+    return replace(maps, notes=(f"half precision moves the scores by up to {far:.2g} (this image, mirrored, and in one colour)",))
 
 
 @method("occlusion-drise", needs="predictions")
@@ -93,7 +99,7 @@ def occlusion_drise(
     window, stride, fill are those of ``occlusion``.
     """
     scores = still_found(model, decisions, "occlusion-drise")
-    maps = sweep(scores, image, generator, window, stride, fill, batch_size, False, progress)
+    maps = swept(make_sweep(image, generator, window, stride, fill, batch_size, name="occlusion-drise"), scores, progress)
     return replace(maps, used={**maps.used, "score": "still found"})
 
 
@@ -121,98 +127,6 @@ def found_again(prediction: Prediction, decision: Decision) -> float:
     return float((overlaps * prediction.scores[same]).max()) if len(overlaps) else 0.0
 
 
-def sweep(
-    scores: Callable[[Tensor], Tensor],
-    image: Tensor,
-    generator: torch.Generator,
-    window: int,
-    stride: int,
-    fill: str,
-    batch_size: int,
-    incremental: bool,
-    progress: Progress | None,
-) -> Maps:
-    """The falls of ``scores``, (N, 3, H, W) -> (K, N), over all windows."""
-    height, width = int(image.shape[-2]), int(image.shape[-1])
-    window, stride = sides(image, window, stride, batch_size)
-    places = windows(height, width, window, stride)
-    filling = filler(image, fill, window, places, generator)
-    size = min(batch_size, len(places))
-    engine, how = in_parts(scores, image, filling, places, size) if incremental else (None, "whole passes")
-    if engine is None:
-        clean, parts = _whole(scores, image, filling, places, size)
-    else:
-        clean, parts = engine.clean, _parts(engine, filling, size)
-    falls = torch.zeros(len(clean), height, width, dtype=torch.float64)
-    covers = torch.zeros(height, width, dtype=torch.float64)
-    done = 0
-    for chosen, drops in parts:
-        for column, index in enumerate(chosen):
-            top, left, bottom, right = places[index]
-            falls[:, top:bottom, left:right] += drops[:, column, None, None]
-            covers[top:bottom, left:right] += 1
-        done += len(chosen)
-        if progress is not None:
-            progress(done, len(places))
-    return Maps(spread(falls, covers, places), clean.cpu(), used={"window": window, "stride": stride, "computed": how})
-
-
-def spread(falls: Tensor, covers: Tensor, places: Sequence[Window]) -> Tensor:
-    """Sums (..., H, W) over windows as means; pixels between windows, which none hides, have that of the nearest window."""
-    rows, columns = (
-        (torch.arange(length)[:, None] - torch.tensor(sorted({(place[axis] + place[axis + 2] - 1) / 2 for place in places})))
-        .abs()
-        .argmin(1)
-        for axis, length in enumerate(covers.shape)
-    )
-    middles = [torch.tensor(sorted({(place[axis] + place[axis + 2]) // 2 for place in places})) for axis in (0, 1)]
-    means = falls / covers
-    return torch.where(covers > 0, means, means[..., middles[0], :][..., middles[1]][..., rows, :][..., columns]).float()
-
-
-def sides(image: Tensor, window: int, stride: int, batch_size: int) -> tuple[int, int]:
-    """Window and stride, chosen by the size of the image where they are 0; MethodError if they cannot be."""
-    if window < 0 or stride < 0 or batch_size < 1:
-        raise MethodError(f"occlusion.window={window}, stride={stride}, batch_size={batch_size}; they must be positive")
-    window = window or max(8, min(image.shape[-2:]) // 12)
-    return window, stride or max(1, window // 2)
-
-
-def hidden(image: Tensor, filling: Filling, places: Sequence[Window], size: int) -> Iterator[tuple[range, Tensor]]:
-    """Numbers of windows, and a batch of ``size`` images in which each shows its filling; the last batch ends in clean images."""
-    for start in range(0, len(places), size):
-        chosen, batch = range(start, min(start + size, len(places))), image.repeat(size, 1, 1, 1)
-        for row, index in enumerate(chosen):
-            top, left, bottom, right = places[index]
-            batch[row, :, top:bottom, left:right] = filling(index)[0, :, top:bottom, left:right]
-        yield chosen, batch
-
-
-Falls = Iterator[tuple[Sequence[int], Tensor]]
-"""Numbers of windows, and the falls (K, n) of the score under them."""
-
-
-def _whole(
-    scores: Callable[[Tensor], Tensor], image: Tensor, filling: Filling, places: Sequence[Window], size: int
-) -> tuple[Tensor, Falls]:
-    """Clean scores (K,) and falls, the clean image at the same place of equal batches, so that no change is exactly 0."""
-    clean = scores(image.expand(size, -1, -1, -1))
-
-    def falls() -> Falls:
-        for chosen, batch in hidden(image, filling, places, size):
-            yield chosen, (clean - scores(batch)).double().cpu()
-
-    return clean[:, 0], falls()
-
-
-def _parts(engine: Incremental, filling: Filling, size: int) -> Falls:
-    out_of_reach = np.where(~engine.plan.reaches)[0].tolist()
-    yield out_of_reach, torch.zeros(len(engine.clean), len(out_of_reach), dtype=torch.float64)
-    for chosen in batches(engine.plan, size):
-        with torch.no_grad():
-            yield chosen.tolist(), (engine.clean[:, None] - engine.scores(chosen, filling)).double().cpu()
-
-
 def reading(decision: Decision, score: str | None) -> Decision:
     """``decision`` with what ``score`` (logit, probability, margin or None) asks of it."""
     match score or default_score(decision):
@@ -227,39 +141,3 @@ def reading(decision: Decision, score: str | None) -> Decision:
         case "margin":
             return replace(decision, versus=REST)
     raise MethodError(f"score={score!r}; expected logit, probability or margin")
-
-
-def filler(
-    image: Tensor, fill: str, window: int, places: Sequence[Window], generator: torch.Generator, name: str = "occlusion.fill"
-) -> Filling:
-    """What shows through each window: ``inpaint``, or the same image for all of them, see ``filled``."""
-    if fill != "inpaint":
-        same = filled(image, fill, window, generator, name, also="inpaint, ")
-        return lambda index: same
-
-    def painted(index: int) -> Tensor:
-        top, left, bottom, right = places[index]
-        hole = torch.zeros(image.shape[-2:], dtype=torch.bool)
-        hole[top:bottom, left:right] = True
-        return inpainted(image[0].float().cpu(), hole)[None].to(image)
-
-    return painted
-
-
-def filled(image: Tensor, fill: str, window: int, generator: torch.Generator, name: str = "occlusion.fill", also: str = "") -> Tensor:
-    """What shows through a window, as an image of the same size; ``name`` is that of the parameter."""
-    if fill == "mean":
-        return image.mean((-2, -1), keepdim=True).expand_as(image)
-    if fill == "noise":
-        return torch.rand(image.shape, generator=generator).to(image)
-    if fill == "blur":
-        radius = min(window, min(image.shape[-2:]) - 1)
-        padded = F.pad(image, [radius] * 4, mode="reflect")
-        return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
-    try:
-        value = float(fill)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise MethodError(f"{name}={fill!r}; expected mean, blur, noise, {also}or a number from 0 to 1")
-    return torch.full_like(image, value)

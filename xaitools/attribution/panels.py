@@ -15,7 +15,7 @@ from ..errors import MethodError
 from ..types import Decision, Panels
 from .base import Detail, Maps, Progress, differentiable, method
 from .feature_projection import odd, picture, project, projecting, respond
-from .occlusion import filler, hidden, sides, spread, starts, windows
+from .sweep import hidden, make_sweep, spread, starts
 
 NOTHING = "nothing"
 NAME = "occlusion-panels"
@@ -50,10 +50,8 @@ def occlusion_panels(
     for decision in decisions:
         if decision.edge is not None or decision.cells is not None or decision.versus is not None:
             raise MethodError(f"target {decision.target}: {NAME} shows the probability of a class, region or box; drop the rest")
-    window, stride = sides(image, window, stride, batch_size)
-    height, width = int(image.shape[-2]), int(image.shape[-1])
-    places = windows(height, width, window, stride)
-    filling, size = filler(image, fill, window, places, generator, f"{NAME}.fill"), min(batch_size, len(places))
+    plan = make_sweep(image, generator, window, stride, fill, batch_size, name=NAME)
+    places = plan.places
     watches, notes = _watched(model, image, decisions, layer, feature)
     readings = [
         replace(decision, class_index=index, reading="probability") for decision in decisions for index in range(len(model.classes))
@@ -65,37 +63,34 @@ def occlusion_panels(
             table = model.score_table(batch, readings)
         return table.double().cpu().view(len(decisions), -1, len(batch)), torch.stack(activations).cpu()
 
-    clean, active = looked(image.expand(size, -1, -1, -1))
+    clean, active = looked(image.expand(plan.size, -1, -1, -1))
     probabilities, activations = torch.empty(*clean.shape[:2], len(places)).double(), torch.empty(len(decisions), len(places)).double()
-    for chosen, batch in hidden(image, filling, places, size):
+    for chosen, batch in hidden(plan):
         table, sums = looked(batch)
-        probabilities[..., chosen.start : chosen.stop] = table[..., : len(chosen)]
-        activations[:, chosen.start : chosen.stop] = sums[:, : len(chosen)]
+        probabilities[..., list(chosen)] = table[..., : len(chosen)]
+        activations[:, list(chosen)] = sums[:, : len(chosen)]
         if progress is not None:
-            progress(chosen.stop, len(places))
-    tops, lefts = (torch.tensor(starts(length, window, stride)) for length in (height, width))
-    values, details = [], []
+            progress(chosen[-1] + 1, len(places))
+    tops, lefts = (torch.tensor(starts(int(length), plan.window, plan.stride)) for length in image.shape[-2:])
+    falls = torch.stack([clean[k, each.class_index, 0] - probabilities[k, each.class_index] for k, each in enumerate(decisions)])
+    details = []
     for k, (decision, watch) in enumerate(zip(decisions, watches, strict=True)):
         mine = probabilities[k, decision.class_index]
-        falls, covers = torch.zeros(2, height, width, dtype=torch.float64)
-        for (top, left, bottom, right), chance in zip(places, mine.tolist(), strict=True):
-            falls[top:bottom, left:right] += float(clean[k, decision.class_index, 0]) - chance
-            covers[top:bottom, left:right] += 1
-        values.append(spread(falls, covers, places))
         worst = int(mine.argmin())
         top, left, bottom, right = places[worst]
         occluded = image[0].clone()
-        occluded[:, top:bottom, left:right] = filling(worst)[0, :, top:bottom, left:right]
+        occluded[:, top:bottom, left:right] = plan.filling(worst)[0, :, top:bottom, left:right]
         grid = (len(tops), len(lefts))
         chances = torch.cat([probabilities[k], (1 - probabilities[k].sum(0, keepdim=True))])
         panels = Panels(
-            window, tops, lefts, occluded.cpu(), watch.layer, watch.feature, activations[k].view(grid), float(active[k, 0]),
+            plan.window, tops, lefts, occluded.cpu(), watch.layer, watch.feature, activations[k].view(grid), float(active[k, 0]),
             watch.projection, mine.view(grid), float(clean[k, decision.class_index, 0]), chances.argmax(0).view(grid),
             (*model.classes, NOTHING),
         )  # fmt: skip
         details.append(Detail({"layer": watch.layer, "feature": watch.feature}, notes, panels=panels))
     scores = torch.stack([clean[k, decision.class_index, 0] for k, decision in enumerate(decisions)])
-    return Maps(torch.stack(values), scores, used={"window": window, "stride": stride, "score": "probability"}, details=details)
+    used = {"window": plan.window, "stride": plan.stride, "score": "probability"}
+    return Maps(spread(plan, falls), scores, used=used, details=details)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,8 @@ from torch import Tensor
 from ..adapters import Adapter, Model, adapted, as_found
 from ..attribution.base import METHODS, parameters
 from ..attribution.counterfactual import STILL, falls_of, read_off, score_name, without, without_background
-from ..attribution.occlusion import filled, found_again, reading, still_found
+from ..attribution.occlusion import found_again, reading, still_found
+from ..attribution.sweep import filled
 from ..data import Dataset, readable
 from ..data.present import BACKGROUND, Contents, annotated
 from ..data.relabel import Relabel

@@ -4,8 +4,8 @@
 computes them.
 """
 
-from .choice import in_parts
+from .choice import Choice, apart, in_parts
 from .plan import batches
 from .run import Filling, Incremental
 
-__all__ = ["Filling", "Incremental", "batches", "in_parts"]
+__all__ = ["Choice", "Filling", "Incremental", "apart", "batches", "in_parts"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,55 +24,91 @@ Constants and not measured, so that the same call takes the same way again.
 """
 
 WORTH = 1.15
-"""Predicted gain from which on a sweep is made in parts."""
+"""Predicted gain from which on a sweep is made in parts, and from which on targets are swept one by one."""
 
 TOLERANCE = (1e-4, 1e-3)
 """Largest difference from a whole pass, absolute and of the largest fall seen."""
 
+HALF = 0.02
+"""The same of scores in half precision, of the largest of them: they are rounded to eight bits on either way."""
+
 Score = Callable[[Tensor], Tensor]
 """(N, 3, H, W) -> (K, N)."""
 
+Places = Sequence[tuple[int, int, int, int]]
+"""(top, left, bottom, right) of each window."""
 
-def in_parts(
-    scores: Score, image: Tensor, filling: Filling, places: Sequence[tuple[int, int, int, int]], size: int
-) -> tuple[Incremental | None, str]:
-    """The engine for windows at ``places`` (top, left, bottom, right) in each of which its ``filling`` shows, or None; and in words why."""
-    counter = FlopCounterMode(display=False)
-    with counter:
-        scores(image)
-    whole = counter.get_total_flops() / 2 * len(places)
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """``engine`` for the windows, or None for whole passes; in ``words`` why; ``seconds`` that the sweep is reckoned to take.
+
+    ``planned`` is whether parts could be reckoned with at all.
+    """
+
+    engine: Incremental | None
+    words: str
+    seconds: float = 0.0
+    planned: bool = False
+
+
+def in_parts(scores: Score, image: Tensor, filling: Filling, places: Places, size: int, *, half: bool = False) -> Choice:
+    """How windows at ``places``, in each of which its ``filling`` shows, are best swept in batches of ``size``."""
+    whole = _multiplications(scores, image) * len(places)
+    dense = whole / RATE
     if whole < SMALL:
-        return None, "whole passes, the model is small"
+        return Choice(None, "whole passes, the model is small", dense)
     try:
-        graph = record(lambda x: scores(x)[:, 0], image)
-        plan = make_plan(graph, places)
-        engine = Incremental(graph, plan)
-        gain = _seconds(graph, plan, size, whole)
-        if gain < WORTH:
-            return None, f"whole passes, parts would gain {gain:.2g} times"
-        wrong = _disagreement(engine, scores, image, filling, places)
+        graph, plan = _planned(scores, image, places)
+        engine, seconds = Incremental(graph, plan), _seconds(graph, plan, size)
+        if dense < WORTH * seconds:
+            return Choice(None, f"whole passes, parts would gain {dense / seconds:.2g} times", dense, True)
+        wrong = _disagreement(engine, scores, image, filling, places, half)
     except (Untraceable, RuntimeError, ValueError, TypeError) as error:  # what a stranger's network may do under tracing
-        return None, f"whole passes, the model cannot be traced ({str(error).splitlines()[0][:80]})"
+        return Choice(None, f"whole passes, the model cannot be traced ({str(error).splitlines()[0][:80]})", dense)
     if wrong is not None:
-        return None, f"whole passes, parts disagreed with them by {wrong:.2g} at three windows"
-    return (
+        return Choice(None, f"whole passes, parts disagreed with them by {wrong:.2g} at three windows", dense)
+    return Choice(
         engine,
         f"in parts, {plan.ratio:.1f} times fewer operations, {1 - plan.reaches.mean():.0%} of the windows cannot reach the target",
+        seconds,
+        True,
     )
 
 
-def _seconds(graph: Graph, plan: Plan, size: int, whole: float) -> float:
-    """Predicted time of the dense sweep over that in parts, tracing included."""
+def apart(singles: Sequence[Score], together: Choice, image: Tensor, places: Places, size: int) -> bool:
+    """Whether a sweep for each score alone takes less than ``together``: of targets that are far apart, few windows reach both."""
+    limit, tracing = together.seconds / WORTH, 4 * _multiplications(singles[0], image) / RATE
+    if not together.planned or limit < 2 * len(singles) * tracing:
+        return False
+    for single in singles:
+        limit -= _seconds(*_planned(single, image, places), size) + tracing
+        if limit < 0:
+            return False
+    return True
+
+
+def _multiplications(scores: Score, image: Tensor) -> float:
+    counter = FlopCounterMode(display=False)
+    with counter:
+        scores(image)
+    return counter.get_total_flops() / 2
+
+
+def _planned(scores: Score, image: Tensor, places: Places) -> tuple[Graph, Plan]:
+    graph = record(lambda x: scores(x)[:, 0], image)
+    return graph, make_plan(graph, places)
+
+
+def _seconds(graph: Graph, plan: Plan, size: int) -> float:
+    """Predicted time of a sweep in parts, tracing included."""
     steps = len(plan.operations) + len(plan.tail)
     tracing = 4e-3 * len(graph.nodes) + 3 * plan.dense / RATE
     counts = [len(each) for each in batches(plan, size)]
-    ours = plan.cost.sum() / RATE + steps * sum(START + ROW * count for count in counts)
-    return float(whole / RATE / (tracing + ours))
+    return float(tracing + plan.cost.sum() / RATE + steps * sum(START + ROW * count for count in counts))
 
 
-def _disagreement(
-    engine: Incremental, scores: Score, image: Tensor, filling: Filling, places: Sequence[tuple[int, int, int, int]]
-) -> float | None:
+def _disagreement(engine: Incremental, scores: Score, image: Tensor, filling: Filling, places: Places, half: bool) -> float | None:
     """How far the costliest, the cheapest and a middle window are from whole passes, if too far."""
     reached = np.where(engine.plan.reaches)[0]
     if not len(reached):
@@ -83,9 +120,7 @@ def _disagreement(
         top, left, bottom, right = places[index]
         batch[row, :, top:bottom, left:right] = filling(index)[0, :, top:bottom, left:right]
     dense, mine = scores(batch), engine.scores(chosen, filling)
-    far = float((dense - mine).abs().max())
+    far, most = float((dense - mine).abs().max()), float(dense.abs().max())
     fall = float((engine.clean[:, None] - dense).abs().max())
-    close = bool(torch.isfinite(mine).all()) and far <= min(
-        TOLERANCE[0] * max(1.0, float(dense.abs().max())), max(TOLERANCE[1] * fall, 1e-6 * float(dense.abs().max()))
-    )
-    return None if close else far
+    near = HALF * max(1.0, most) if half else min(TOLERANCE[0] * max(1.0, most), max(TOLERANCE[1] * fall, 1e-6 * most))
+    return None if bool(torch.isfinite(mine).all()) and far <= near else far

@@ -90,12 +90,12 @@ def _merge(nodes: Sequence[Node], operations: dict[int, Operation], wanted: set[
                 del operations[before]
 
 
-def batches(plan: Plan, size: int) -> Iterator[np.ndarray]:
-    """The windows that can change the score, those alike together, at most ``size`` in a batch."""
+def batches(plan: Plan, size: int, among: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+    """The windows, all or ``among`` these, that can change the score, those alike together, at most ``size`` in a batch."""
     extents = (plan.high - plan.low)[list(plan.operations)]
     weights = np.array([operation.cost for operation in plan.operations.values()])
     tall, wide = weights @ extents[:, 0], weights @ extents[:, 1]
-    order = np.where(plan.reaches)[0]
+    order = np.where(plan.reaches)[0] if among is None else np.array([each for each in among if plan.reaches[each]], int)
     order = order[np.lexsort((wide[order], tall[order]))]
     start = 0
     while start < len(order):

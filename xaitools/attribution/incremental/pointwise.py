@@ -50,7 +50,9 @@ def batch_norm(node: Node, nodes: Sequence[Node]) -> Operation | None:
         return None
     scale, shift = (each[:, None, None] for each in affine(node))
     height, width = size_of(node)
-    return Operation((View(x.number, (same(height), same(width))),), lambda parts, place: parts[0] * scale + shift, 0.25, True)
+    return Operation(
+        (View(x.number, (same(height), same(width))),), lambda parts, place: (parts[0] * scale + shift).to(parts[0].dtype), 0.25, True
+    )
 
 
 def affine(node: Node) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,8 @@ def _matrix(node: Node, value: Tensor, axis: int) -> Tensor:
     """(target, source) weights along an axis: what the operation makes of unit impulses."""
     length, size = value.shape[axis - 2], [2, 2]  # two and not one: of maps one wide torch's antialiased kernel mistakes the layout
     size[axis] = size_of(node)[axis]
-    impulses = torch.eye(length, dtype=value.dtype, device=value.device)[None]
+    precise = torch.promote_types(value.dtype, torch.float32)  # numpy has no bfloat16
+    impulses = torch.eye(length, dtype=precise, device=value.device)[None]
     wide = torch.stack([impulses, impulses], 3 - axis)
     made = node.call(wide, size, *node.args[2:], **node.kwargs)
     return made[0].select(2 - axis, 0).T.contiguous().cpu()

@@ -180,7 +180,7 @@ BY_HAND: dict[Any, Callable[[Node, dict[int, Tensor], Callable[[int], Tensor]], 
 
 def empty(like: Tensor, count: int, size: tuple[int, int]) -> Tensor:
     """(count, ..., h, w) whose channels lie in memory as those of ``like`` (..., H, W) do."""
-    *lead, height, width = like.shape
+    lead = like.shape[:-2]
     if like.dim() < 3 or like.stride(-3) != 1 or like.stride(-1) == 1:
         return like.new_empty((count, *lead, *size))
     return like.new_empty((count, *lead[:-1], *size, lead[-1])).movedim(-1, -3)

@@ -23,8 +23,8 @@ def convolution(node: Node, nodes: Sequence[Node], scale: Tensor | None = None, 
     if scale is not None and shift is not None:
         lined_up = weight.unflatten(0, (groups, -1)) if transposed else weight
         by = scale.view(groups, 1, -1, 1, 1) if transposed else scale.view(-1, 1, 1, 1)
-        weight = (lined_up * by).view_as(weight)
-        bias = shift if bias is None else bias * scale + shift
+        bias = (shift if bias is None else bias * scale + shift).to(weight.dtype)  # statistics stay float where kernels are half
+        weight = (lined_up * by).view_as(weight).to(weight.dtype)
     sides = list(zip(size_of(node), weight.shape[2:], *(pair(each) for each in (stride, padding, dilation)), strict=True))
     cost = float(weight[0].numel() * node.value.shape[1])
     if transposed:
