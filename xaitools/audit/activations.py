@@ -216,7 +216,7 @@ def _peaks(
                         continue
                     cells = torch.zeros(maps.shape[-2:], dtype=torch.bool, device=maps.device)
                     cells[row, column] = True
-                    projection = project(Response(way.layer, maps, cells), ranking.features[each.row], "peak", x).cpu()
+                    projection = project(Response(way.layer, maps, cells), ranking.features[each.row], "map", x).cpu()
                     part = (slice(None), slice(top, bottom), slice(left, right))
                     found[each.row][each.rank] = Peak(
                         sample.id, each.value, (row, column), torch.tensor([left, top, right, bottom]), size,
