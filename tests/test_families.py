@@ -6,7 +6,11 @@ import torch
 import xaitools as xt
 from tests.families import FAMILIES
 from tests.nets import picture, settled
+from xaitools.adapters import as_found
 from xaitools.attribution import METHODS
+from xaitools.attribution.base import differentiable
+from xaitools.attribution.receptive_field import receptive_fields
+from xaitools.audit.activations import Way
 from xaitools.errors import MethodError
 from xaitools.targets import bind
 
@@ -93,3 +97,18 @@ def test_every_engine_explains_or_refuses_by_name(model, images, method):
         absorbed = [value for _, value in attribution.ledger]
         gap = attribution.score - float(attribution.values.double().sum()) - sum(absorbed)
         assert abs(gap) <= 1e-5 * (abs(attribution.score) + sum(map(abs, absorbed)) + float(attribution.values.abs().sum()))
+
+
+@pytest.mark.long
+def test_nothing_of_a_feature_map_comes_from_outside_its_receptive_field(model, images):
+    with as_found(model), differentiable(model.normalise(images[:1])) as x:
+        way = Way.to(model, images[0], None)
+        maps = way.maps(x)
+        rows, columns, why = receptive_fields(model, x, way.layer, way.decision)
+        assert why == "" and (len(rows), len(columns)) == maps.shape[-2:]
+        for row, column in ((0, 0), (len(rows) // 2, len(columns) - 1)):
+            gradient = torch.autograd.grad(maps[0, :, row, column].sum(), x, retain_graph=True)[0][0]
+            (top, bottom), (left, right) = rows[row], columns[column]
+            gradient[:, top:bottom, left:right] = 0
+            assert not gradient.any()
+    assert not any(part._forward_hooks for part in model.module.modules())

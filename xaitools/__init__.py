@@ -18,8 +18,10 @@ _NAMES = {
     "evaluate": "metrics.evaluate",
     "probe": "audit",
     "counterfactual_table": "audit.counterfactual",
+    "strongest_activations": "audit.activations",
     "figure": "report.figures",
     "panels_figure": "report.panels",
+    "activations_figure": "report.activations",
     "trace_figure": "report.trace",
     "ledger_figure": "report.ledger",
     "save": "report",
@@ -29,6 +31,7 @@ _NAMES = {
     "Decision": "types",
     "Attribution": "types",
     "Trace": "types",
+    "Activations": "types",
     "ProbeResult": "types",
     "XaiError": "errors",
 }

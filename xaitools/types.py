@@ -238,6 +238,68 @@ class Attribution:
 
 
 @dataclass(frozen=True, eq=False)
+class Peak:
+    """The strongest activation of a feature map in one image, and what the cell saw there.
+
+    id          the image's in its dataset
+    value       the activation, above 0
+    cell        (row, column) in the map
+    box         (4,) int64 xyxy in pixels of the image: what the cell can see, clipped to the image
+    image_size  (H, W) of the image
+    patch       (3, h, w) in [0, 1]: the image in ``box``
+    projection  (3, h, w) signed: this cell alone led back by a deconvnet to the network's normalised input, in ``box``
+                Both are averaged down where the box has a longer side than the sweep keeps.
+    """
+
+    id: str
+    value: float
+    cell: tuple[int, int]
+    box: Tensor
+    image_size: tuple[int, int]
+    patch: Tensor
+    projection: Tensor
+
+    @property
+    def whole(self) -> bool:
+        """Whether the cell can see all of the image."""
+        return self.box.tolist() == [0, 0, self.image_size[1], self.image_size[0]]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """One map of a layer over a dataset: its number, in how many images it is above 0 anywhere, and its strongest peaks."""
+
+    feature: int
+    active: int
+    peaks: tuple[Peak, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """What the maps of one layer answer to most in a dataset (Zeiler and Fergus 2014, figure 2).
+
+    model, dataset  the strings that name them
+    layer           the module, which gives so many ``channels``
+    top             so many images were asked for, for each map
+    n               images that were looked at
+    skipped         (id, reason) of those that could not be
+    maps            the chosen ones, each with at most ``top`` peaks by falling value, all from different images
+    notes           what the user should know
+    """
+
+    model: str
+    dataset: str
+    task: str
+    layer: str
+    channels: int
+    top: int
+    n: int
+    skipped: tuple[tuple[str, str], ...]
+    maps: tuple[FeatureMap, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Refusal:
     """A pair of target and method that cannot be explained, and the one line that says why."""
 

@@ -40,17 +40,20 @@ class Deconvnet(TorchFunctionMode):
     """Makes the way back that of a deconvnet; the way forward stays.
 
     Back through a convolution goes its transpose and back through max pooling what the recorded switches say, both as in
-    any gradient; only rectifiers differ.  ``seen`` names them.
+    any gradient; only rectifiers differ.  ``seen`` names them.  Without max pooling (``pooled``) and gates nothing of the
+    image enters the way back: what is led back then has the shape of the weights (Springenberg et al. 2015).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: dict[str, None] = {}
+        self.pooled = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = RECTIFIERS.get(func) or SMOOTH.get(func)
         if name is None:
+            self.pooled |= "max_pool" in getattr(func, "__name__", "")
             return func(*args, **kwargs)
         x, *rest = args or (kwargs.pop("input"),)
         if not x.requires_grad:

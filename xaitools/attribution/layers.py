@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..adapters import Adapter
-from ..errors import MethodError, unknown
+from ..errors import MethodError, ModelError, unknown
 from ..types import Decision
 
 STEEP = 4
@@ -133,6 +133,31 @@ def end_of_encoder(model: Adapter, seen: Sequence[Seen]) -> str:
             break
         chosen = each if each in usable else chosen
     return chosen.name
+
+
+class Reached(BaseException):
+    """Ends a forward pass; no ``except Exception`` of a stranger's network holds it."""
+
+
+def map_at(model: Adapter, x: Tensor, layer: str, decision: Decision) -> Tensor:
+    """What ``layer`` gives (1, C, h, w) for the normalised image ``x``; what comes after it does not run.
+
+    ``decision`` only opens the way in: any that the model can read, also one that was bound to another image.
+    """
+    held: list[Tensor] = []
+
+    def hold(module: nn.Module, inputs: Any, out: Tensor) -> None:
+        held.append(out)
+        raise Reached
+
+    hook = model.module.get_submodule(layer).register_forward_hook(hold)
+    try:
+        model.score_pairs(x, [(0, decision)])
+    except Reached:
+        return held[0]
+    finally:
+        hook.remove()
+    raise ModelError(f"layer {layer} does not run for an image of (H, W) = {tuple(x.shape[-2:])}; choose another")
 
 
 def checked(model: Adapter, seen: Sequence[Seen], layer: str, decision: Decision, method: str) -> str:

@@ -27,16 +27,20 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def running(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of the commands that run a model over a dataset."""
+def one_by_one(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of the commands that run a model over a dataset, image by image."""
     for option in (
         click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A parameter; may be repeated."),
         click.option("--workers", default=0, type=click.IntRange(0, 64), help="Threads for the model (0: as many as cores)."),
-        click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096)),
         click.option("--limit", type=click.IntRange(1), help="Only the first N items."),
     ):
         command = option(command)
     return command
+
+
+def running(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of the commands that run a model over a dataset in batches."""
+    return one_by_one(click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096))(command))
 
 
 with_classes_map = click.option(

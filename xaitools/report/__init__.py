@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..types import Attribution, Explanation, ProbeResult, Refusal
+from ..types import Activations, Attribution, Explanation, ProbeResult, Refusal
 
-Result = Attribution | Explanation | ProbeResult | Sequence[Attribution | Refusal] | Sequence[Explanation]
+Result = Activations | Attribution | Explanation | ProbeResult | Sequence[Attribution | Refusal] | Sequence[Explanation]
 
 
 def save(result: Result, out: str | Path) -> list[Path]:
@@ -19,6 +19,10 @@ def save(result: Result, out: str | Path) -> list[Path]:
         from .html import save_probe
 
         return save_probe(result, out)
+    if isinstance(result, Activations):
+        from .activations import save_activations
+
+        return save_activations(result, out)
     from .store import explanations_of, save_explanations
 
     return save_explanations(explanations_of(result), out)[1]

@@ -13,11 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from ..errors import PlanError, XaiError
-from ..files import DRAFT, write_bytes, write_json, write_text
+from ..errors import XaiError
 from .colours import CLASSES
 from .page import FONT, LINE, POINT, SIZE, SMALL, Drawing, Page, extent, figure_bytes, style
-from .store import FORMATS, check_formats
+from .store import FORMATS, check_formats, claimed, replace_files
 from .tables import csv_table, markdown_table, number, text_table
 
 DOCUMENT, TABLE, SHEET = "compare.json", "compare.md", "compare.csv"
@@ -280,15 +279,8 @@ def _cells(row: Facts) -> list[str]:
 
 def claim(out: str | Path) -> Path:
     """``out`` as a folder that may be written: new, empty, or holding nothing but an earlier comparison."""
-    folder = Path(out).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise PlanError(f"--out {out}: a file stands there; give a folder")
-    ours = {DOCUMENT, TABLE, SHEET, *(f"{name}.{form}" for name in FIGURES.values() for form in FORMATS)}
-    names = {path.name for path in folder.iterdir() if not path.name.endswith(DRAFT)} if folder.exists() else set()
-    if names and (names - ours or DOCUMENT not in names):
-        strange = min(names - ours or names)
-        raise PlanError(f"--out {out}: holds {strange!r}, which is no part of a comparison; give a new or empty folder")
-    return folder
+    ours = {TABLE, SHEET, *(f"{name}.{form}" for name in FIGURES.values() for form in FORMATS)}
+    return claimed(out, DOCUMENT, ours, "a comparison")
 
 
 def save_compare(document: Facts, out: str | Path, formats: Sequence[str] = ("png",)) -> list[Path]:
@@ -297,17 +289,9 @@ def save_compare(document: Facts, out: str | Path, formats: Sequence[str] = ("pn
     Raises PlanError when ``out`` holds anything else than an earlier comparison, which is replaced.
     """
     folder, forms = claim(out), check_formats(formats)
-    files: dict[str, bytes] = {}
+    files = {TABLE: table_markdown(document).encode(), SHEET: table_csv(document).encode()}
     for x, name in FIGURES.items():
         if any(row["value"] is not None and row[x] for row in document["rows"]):
             drawing = compare_figure(document, x)
             files |= {f"{name}.{form}": figure_bytes(drawing, form) for form in forms}
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in [folder / DOCUMENT, *(path for path in folder.iterdir() if path.name not in files)]:
-        stale.unlink(missing_ok=True)
-    for name, data in files.items():
-        write_bytes(folder / name, data)
-    write_text(folder / TABLE, table_markdown(document))
-    write_text(folder / SHEET, table_csv(document))
-    write_json(folder / DOCUMENT, document)
-    return [folder / name for name in (DOCUMENT, TABLE, SHEET, *files)]
+    return replace_files(folder, DOCUMENT, document, files)

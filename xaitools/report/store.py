@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,7 @@ def save_explanation(explanation: Explanation, out: str | Path, formats: Sequenc
         files |= {TRACE: trace_text(trace_document(explanation, trace)).encode()} | _trace_figures(explanation, formats, look)
     if any(isinstance(each, Attribution) and each.panels is not None for each in explanation.attributions):
         files |= _panels(explanation, formats, look)
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in [folder / DOCUMENT, *(path for path in folder.iterdir() if path.name not in files)]:
-        stale.unlink(missing_ok=True)
-    for name, data in files.items():
-        write_bytes(folder / name, data)
-    write_json(folder / DOCUMENT, document(explanation))
-    return [folder / name for name in (DOCUMENT, *files)]
+    return replace_files(folder, DOCUMENT, document(explanation), files)
 
 
 def save_explanations(
@@ -220,6 +214,32 @@ def _beside(
 
     drawing = draw(explanation, **{key: value for key, value in look.items() if key not in ("layout", "scale")})
     return {f"{name}.{each}": figure_bytes(drawing, each) for each in check_formats(formats)}
+
+
+def claimed(out: str | Path, document: str, others: Set[str], what: str) -> Path:
+    """``out`` as a folder that may be written: new, empty, or holding nothing but ``what`` in words, with its ``document``."""
+    folder = Path(out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise PlanError(f"--out {out}: a file stands there; give a folder")
+    names = {path.name for path in folder.iterdir() if not path.name.endswith(DRAFT)} if folder.exists() else set()
+    strange = names - others - {document}
+    if strange or (names and document not in names):  # the others alone may be anybody's
+        raise PlanError(f"--out {out}: holds {min(strange or names)!r}, which is no part of {what}; give a new or empty folder")
+    return folder
+
+
+def replace_files(folder: Path, document: str, value: Any, files: Mapping[str, bytes]) -> list[Path]:
+    """Writes ``files`` and ``value`` as the JSON ``document`` in place of what the folder held; gives their paths.
+
+    The document goes first and comes last, so that a folder which has one is complete.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in [folder / document, *(path for path in folder.iterdir() if path.name not in files)]:
+        stale.unlink(missing_ok=True)
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    write_json(folder / document, value)
+    return [folder / name for name in (document, *files)]
 
 
 def check_out(out: str | Path, names: Sequence[str]) -> list[Path]:

@@ -15,6 +15,9 @@ from .views import Axis, Operation, size_of
 WHOLE = 0.85
 """Share of a map from which on it is computed whole."""
 
+NOWHERE = np.iinfo(np.int32).max
+"""Where a box begins that is empty."""
+
 WASTE = 1.15
 """Windows share a batch while their common boxes cost at most that much more than their own."""
 
@@ -43,16 +46,11 @@ class Plan:
 
 def make_plan(graph: Graph, windows: Sequence[tuple[int, int, int, int]]) -> Plan:
     nodes = graph.nodes
-    maps, operations, tail = {0}, {}, []
-    for node in nodes[1:]:
-        operation = known(node, nodes, maps)
-        if operation is None:
-            tail.append(node.number)
-        else:
-            operations[node.number] = operation
-            maps.add(node.number)
+    operations, tail = _sorted_out(graph)
+    maps = {0, *operations}
     _merge(nodes, operations, {graph.result, *(each for number in tail for each in nodes[number].inputs)})
-    need = _needs(graph, operations, tail)
+    need = np.stack([np.concatenate(_needs(graph, operations, tail, axis, np.zeros(1, int), np.array([side])), 1)
+                     for axis, side in enumerate(_sides(nodes[graph.result]))], 1)  # fmt: skip
     count = len(windows)
     low, high = np.zeros((2, len(nodes), 2, count), np.int32)
     corners = np.array(windows, np.int32).reshape(count, 4).T
@@ -62,7 +60,7 @@ def make_plan(graph: Graph, windows: Sequence[tuple[int, int, int, int]]) -> Pla
         for view in operation.views:
             reached = [_reach(axis, low[view.node, at], high[view.node, at]) for at, axis in enumerate(view.axes)]
             untouched = (low[view.node] >= high[view.node]).any(0)
-            lows.append(np.where(untouched, np.iinfo(np.int32).max, [each[0] for each in reached]))
+            lows.append(np.where(untouched, NOWHERE, [each[0] for each in reached]))
             highs.append(np.where(untouched, 0, [each[1] for each in reached]))
         low[number], high[number] = _met(np.min(lows, 0), np.max(highs, 0), need[number])
     empty = np.any(low >= high, axis=1)
@@ -111,27 +109,61 @@ def batches(plan: Plan, size: int, among: Sequence[int] | None = None) -> Iterat
         start = end
 
 
-def _needs(graph: Graph, operations: dict[int, Operation], tail: Sequence[int]) -> np.ndarray:
-    """(nodes, 2, 2): first and past-the-last row and column of each map that the score depends on."""
+def fields(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    """Receptive fields: the first and past-the-last row of the image (h, 2) that each row of the result, a map (..., h, w), depends on.
+
+    Then the same of its columns (w, 2).  First is not below past where nothing of the image is seen, only padding.
+    """
+    operations, tail = _sorted_out(graph)
+    rows, columns = (
+        np.stack([bound[0] for bound in _needs(graph, operations, tail, axis, np.arange(side), np.arange(side) + 1)], 1)
+        for axis, side in enumerate(_sides(graph.nodes[graph.result]))
+    )
+    return rows, columns
+
+
+def _sorted_out(graph: Graph) -> tuple[dict[int, Operation], list[int]]:
+    """The operations on maps, by number, and the numbers of all other nodes."""
+    maps, operations, tail = {0}, {}, []
+    for node in graph.nodes[1:]:
+        operation = known(node, graph.nodes, maps)
+        if operation is None:
+            tail.append(node.number)
+        else:
+            operations[node.number] = operation
+            maps.add(node.number)
+    return operations, tail
+
+
+def _sides(node: Node) -> tuple[int, int]:
+    return size_of(node) if node.value.dim() > 1 else (1, 1)
+
+
+def _needs(
+    graph: Graph, operations: dict[int, Operation], tail: Sequence[int], axis: int, first: np.ndarray, past: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Along one axis, for n parts first..past - 1 of the result: the same bounds (nodes, n) of every map that they depend on."""
     nodes = graph.nodes
-    need = np.zeros((len(nodes), 2, 2), np.int64)
-    need[..., 0] = np.iinfo(np.int32).max
+    low, high = np.full((len(nodes), len(first)), NOWHERE, np.int64), np.zeros((len(nodes), len(first)), np.int64)
 
-    def wants(number: int, axis: int, first: int, last: int) -> None:
-        need[number, axis] = min(need[number, axis, 0], max(first, 0)), max(need[number, axis, 1], min(last, size_of(nodes[number])[axis]))
+    def wants(number: int, begin: np.ndarray, end: np.ndarray) -> None:
+        begin, end = np.maximum(begin, 0), np.minimum(end, size_of(nodes[number])[axis])
+        some = begin < end
+        low[number] = np.minimum(low[number], np.where(some, begin, NOWHERE))
+        high[number] = np.maximum(high[number], np.where(some, end, 0))
 
-    for number in [*tail, graph.result]:
-        for each in (*nodes[number].inputs, *([number] if number == graph.result else [])):
+    for number in tail:
+        for each in nodes[number].inputs:
             if each == 0 or each in operations:
-                for axis in (0, 1):
-                    wants(each, axis, 0, size_of(nodes[each])[axis])
+                wants(each, np.zeros_like(first), np.full_like(first, NOWHERE))
+    if graph.result == 0 or graph.result in operations:
+        wants(graph.result, first, past)
     for number in sorted(operations, reverse=True):
-        for axis in (0, 1):
-            first, past = need[number, axis]
-            if first < past:
-                for view in operations[number].views:
-                    wants(view.node, axis, int(view.axes[axis][0][first]), int(view.axes[axis][1][past - 1]) + 1)
-    return need
+        some = low[number] < high[number]
+        begin, end = np.where(some, low[number], 0), np.where(some, high[number] - 1, 0)
+        for view in operations[number].views:
+            wants(view.node, view.axes[axis][0][begin], np.where(some, view.axes[axis][1][end] + 1, 0))
+    return low, high
 
 
 def _reach(axis: Axis, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
