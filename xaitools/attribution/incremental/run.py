@@ -45,9 +45,10 @@ class Incremental:
         return self.graph.nodes[self.graph.result].value
 
     def scores(self, chosen: np.ndarray, filling: Filling) -> Tensor:
-        """(K, B) where window ``chosen[b]`` shows the image that ``filling`` gives for it."""
+        """(K, B) where window ``chosen[b]`` shows the image that ``filling`` gives for it; of what was there already exactly ``clean``."""
         nodes = self.graph.nodes
         state: dict[int, Boxes] = {}
+        unchanged = torch.zeros(len(chosen), dtype=torch.bool, device=nodes[0].value.device)
         for number in (0, *self.plan.operations):
             low, high = self.plan.low[number][:, chosen], self.plan.high[number][:, chosen]
             extent = (high - low).max(1)
@@ -63,6 +64,8 @@ class Incremental:
                 state[0] = Boxes(torch.stack([_part(filling(index), *place) for index, *place in shown]), starts)
                 # a box may be wider than its window: outside of it the image shows
                 self._uncovered(state[0], low.T, high.T)
+                shown_before = torch.stack([_part(nodes[0].value, start, size) for start in starts.tolist()])
+                unchanged = (state[0].values == shown_before).flatten(1).all(1)
                 continue
             operation = self.plan.operations[number]
             begins, parts = [], []
@@ -73,7 +76,7 @@ class Incremental:
                 begins.append(begin)
                 parts.append(self._parts(view, state.get(view.node), begin, (int(wanted[0]), int(wanted[1]))))
             state[number] = Boxes(operation.run(parts, Place(starts, size, begins)), starts)
-        return self._finished(state, len(chosen))
+        return torch.where(unchanged, self.clean[:, None], self._finished(state, len(chosen)))
 
     def _uncovered(self, boxes: Boxes, low: np.ndarray, high: np.ndarray) -> None:
         height, width = boxes.size
