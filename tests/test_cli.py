@@ -236,6 +236,25 @@ def test_ctrl_c_keeps_the_methods_and_images_that_were_done(run, monkeypatch, sc
     assert calls[-1] == "gradient-x-input" and not list((tmp_path / "out").rglob("*.part*"))
 
 
+def test_ctrl_c_in_the_first_method_keeps_the_targets_that_were_done_one_by_one(run, monkeypatch, scene_png, tmp_path):
+    from xaitools.attribution import explanation
+
+    plain, calls = explanation.explain_many, []
+
+    def sometimes(model, image, targets, method, **options):
+        calls.append([*targets])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(model, image, targets, method, **options)
+
+    monkeypatch.setattr(explanation, "explain_many", sometimes)
+    targets = ["--target", "box:0", "--target", "box:0:left", "--set", "occlusion-drise.window=48"]
+    status, _, _ = run("explain", scene_png, "--model", DETECTOR, *targets, "--method", "occlusion-drise", "--out", tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "explanation.json").read_text())["explanations"]
+    assert status == 130 and calls == [["box:0", "box:0:left"], ["box:0"], ["box:0:left"]]
+    assert [(row["target"], row["tensor"]) for row in rows] == [("box:0", ["occlusion-drise", 0])]
+
+
 def test_help_does_not_wait_for_torch():
     code = "import sys, xaitools.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

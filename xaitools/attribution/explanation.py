@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..adapters import Model, adapted
@@ -14,7 +14,7 @@ from .base import METHODS, Progress, explain_many, parameters
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while a later method was at work; ``done`` is what the earlier ones gave."""
+    """Ctrl-C while a method was at work; ``done`` is what was given before, never a map of half its windows."""
 
     def __init__(self, done: Explanation) -> None:
         super().__init__()
@@ -38,7 +38,8 @@ def explain_image(
 
     ``params`` holds {method: {parameter: value}}.  Names and parameters are checked before the first long
     computation.  A pair that the method refuses becomes a ``Refusal``; when nothing is left, the refusal is raised.
-    ``truth_classes`` and ``data`` are those of ``explain_many``.  Ctrl-C raises ``Interrupted`` once a method has ended.
+    ``truth_classes`` and ``data`` are those of ``explain_many``.  Ctrl-C raises ``Interrupted`` once there is a
+    map, of the first method too where it takes the targets one by one.
     """
     given = params or {}
     entries = [METHODS[method] for method in dict.fromkeys(methods)]
@@ -61,8 +62,11 @@ def explain_image(
             "seed": seed, "sample": sample, "truth_classes": truth_classes, "data": data, "prediction": prediction,
             "progress": progress, **given.get(entry.name, {}),
         }  # fmt: skip
+        rows: list[Attribution | Refusal] = []
         try:
-            results[entry.name] = _all(known, sample, wanted, entry.name, options)
+            for each in _all(known, sample, wanted, entry.name, options):
+                rows.append(each)
+                results[entry.name] = rows
         except KeyboardInterrupt:
             if not results:
                 raise
@@ -73,11 +77,12 @@ def explain_image(
     return explanation()
 
 
-def _all(model: Model, sample: Sample, targets: Sequence[str], method: str, options: Mapping[str, Any]) -> list[Attribution | Refusal]:
+def _all(model: Model, sample: Sample, targets: Sequence[str], method: str, options: Mapping[str, Any]) -> Iterator[Attribution | Refusal]:
     try:
-        return [*explain_many(model, sample.image, targets, method, **options)]
+        yield from explain_many(model, sample.image, targets, method, **options)
     except MethodError:
-        return [_one(model, sample, target, method, options) for target in targets]
+        for target in targets:
+            yield _one(model, sample, target, method, options)
 
 
 def _one(model: Model, sample: Sample, target: str, method: str, options: Mapping[str, Any]) -> Attribution | Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from ..adapters import Adapter
 from ..errors import MethodError
 from ..types import REST, Decision, Prediction
 from . import speed
-from .base import Maps, Progress, default_score, method
+from .base import Detail, Maps, Progress, default_score, method
 from .sweep import Score, make_sweep, swept
 
 
@@ -96,21 +97,38 @@ def occlusion_drise(
     segmentation    share of the target's pixels that still get its class
     classification  probability of the class
 
-    window, stride, fill are those of ``occlusion``.
+    window, stride, fill are those of ``occlusion``.  ``best_match`` says of a box under how many windows it was the best match
+    itself, under how many another box of its class in the unchanged image was (by the larger IoU), and under how many nothing
+    of its class overlapped it: ``{"target": 480, "box:2": 20, "none": 29}``.
     """
-    scores = still_found(model, decisions, "occlusion-drise")
-    maps = swept(make_sweep(image, generator, window, stride, fill, batch_size, name="occlusion-drise"), scores, progress)
-    return replace(maps, used={**maps.used, "score": "still found"})
+    matches: list[list[Tensor | None]] = []
+
+    def watch(found: Sequence[Prediction]) -> None:
+        matches.extend([best_match(prediction, decision)[1] for decision in decisions] for prediction in found)
+
+    plan = make_sweep(image, generator, window, stride, fill, batch_size, name="occlusion-drise")
+    maps = swept(plan, still_found(model, decisions, "occlusion-drise", watch), progress)
+    # a batch of clean images goes before the windows, and the last batch ends in clean images
+    under, clean = matches[plan.size : plan.size + len(plan.places)], model.predict(image)[0]
+    details = [_matched(clean, decision, [row[k] for row in under]) for k, decision in enumerate(decisions)]
+    return replace(maps, used={**maps.used, "score": "still found"}, details=details)
 
 
-def still_found(model: Adapter, decisions: Sequence[Decision], name: str) -> Callable[[Tensor], Tensor]:
-    """(N, 3, H, W) -> how much of each target is still found, (K, N) in [0, 1]; MethodError, by ``name``, for what is never found."""
+def still_found(
+    model: Adapter, decisions: Sequence[Decision], name: str, watch: Callable[[Sequence[Prediction]], None] | None = None
+) -> Callable[[Tensor], Tensor]:
+    """(N, 3, H, W) -> how much of each target is still found, (K, N) in [0, 1]; MethodError, by ``name``, for what is never found.
+
+    ``watch`` is shown the answers that it comes from.
+    """
     for decision in decisions:
         if decision.edge is not None or decision.cells is not None or decision.versus is not None:
             raise MethodError(f"target {decision.target}: {name} asks whether a box, class or region is found; drop the rest")
 
     def scores(images: Tensor) -> Tensor:
         found = model.predict(images)
+        if watch is not None:
+            watch(found)
         return torch.tensor([[found_again(prediction, decision) for prediction in found] for decision in decisions], dtype=torch.float64)
 
     return scores
@@ -123,8 +141,34 @@ def found_again(prediction: Prediction, decision: Decision) -> float:
         return float((prediction.semantic == decision.class_index)[decision.region].double().mean())
     if prediction.boxes is None or decision.box is None:
         return float(prediction.scores[same].sum())
-    overlaps = box_iou(decision.box[None].to(prediction.boxes), prediction.boxes[same])[0]
-    return float((overlaps * prediction.scores[same]).max()) if len(overlaps) else 0.0
+    return best_match(prediction, decision)[0]
+
+
+def best_match(prediction: Prediction, decision: Decision) -> tuple[float, Tensor | None]:
+    """Best IoU * score of the target's box with a box of its class, and that box (4,); 0 and None where none overlaps it."""
+    if prediction.boxes is None or decision.box is None:
+        return 0.0, None
+    same = prediction.labels == decision.class_index
+    matches = box_iou(decision.box[None].to(prediction.boxes), prediction.boxes[same])[0] * prediction.scores[same]
+    if not bool((matches > 0).any()):
+        return 0.0, None
+    return float(matches.max()), prediction.boxes[same][matches.argmax()]
+
+
+def _matched(clean: Prediction, decision: Decision, matches: Sequence[Tensor | None]) -> Detail:
+    """Which boxes of the unchanged image the best matches under the windows were."""
+    if clean.boxes is None or decision.box is None:
+        return Detail()
+    same = torch.where(clean.labels == decision.class_index)[0]
+    places = torch.cat([decision.box[None].to(clean.boxes), clean.boxes[same]])
+    names = ["target", *(f"box:{index}" for index in same.tolist())]
+    # of equal overlaps numpy takes the first, which is the target
+    won = Counter("none" if box is None else names[int(box_iou(box[None], places)[0].numpy().argmax())] for box in matches)
+    others = {name: won[name] for name in names[1:] if won[name]}
+    told = ", ".join(f"{name} {times}" for name, times in others.items())
+    kind = clean.classes[decision.class_index]
+    notes = (f"under {sum(others.values())} of {len(matches)} windows the best match was another {kind}: {told}",) if others else ()
+    return Detail({"best_match": {"target": won["target"], **others, "none": won["none"]}}, notes)
 
 
 def reading(decision: Decision, score: str | None) -> Decision:

@@ -24,7 +24,10 @@ Constants and not measured, so that the same call takes the same way again.
 """
 
 WORTH = 1.15
-"""Predicted gain from which on a sweep is made in parts, and from which on targets are swept one by one."""
+"""Predicted gain from which on a sweep is made in parts."""
+
+ALONE = 1.15
+"""Predicted gain from which on targets are swept one by one."""
 
 TOLERANCE = (1e-4, 1e-3)
 """Largest difference from a whole pass, absolute and of the largest fall seen."""
@@ -78,7 +81,7 @@ def in_parts(scores: Score, image: Tensor, filling: Filling, places: Places, siz
 
 def apart(singles: Sequence[Score], together: Choice, image: Tensor, places: Places, size: int) -> bool:
     """Whether a sweep for each score alone takes less than ``together``: of targets that are far apart, few windows reach both."""
-    limit, tracing = together.seconds / WORTH, 4 * _multiplications(singles[0], image) / RATE
+    limit, tracing = together.seconds / ALONE, 4 * _multiplications(singles[0], image) / RATE
     if not together.planned or limit < 2 * len(singles) * tracing:
         return False
     for single in singles:

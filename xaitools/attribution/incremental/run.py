@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +48,10 @@ class Incremental:
         return self.graph.nodes[self.graph.result].value
 
     def scores(self, chosen: np.ndarray, filling: Filling) -> Tensor:
-        """(K, B) where window ``chosen[b]`` shows the image that ``filling`` gives for it."""
+        """(K, B) where window ``chosen[b]`` shows the image that ``filling`` gives for it; of what was there already exactly ``clean``."""
         nodes = self.graph.nodes
         state: dict[int, Boxes] = {}
+        unchanged = torch.zeros(len(chosen), dtype=torch.bool, device=nodes[0].value.device)
         for number in (0, *self.plan.operations):
             low, high = self.plan.low[number][:, chosen], self.plan.high[number][:, chosen]
             extent = (high - low).max(1)
@@ -62,12 +63,7 @@ class Incremental:
             starts = np.minimum(low, (full - extent)[:, None]).T
             size = (int(extent[0]), int(extent[1]))
             if number == 0:
-                shown = [(index, start, size) for index, start in zip(chosen.tolist(), starts.tolist(), strict=True)]
-                state[0] = Boxes(empty(nodes[0].value, len(chosen), size), starts)
-                for row, (index, *place) in enumerate(shown):
-                    state[0].values[row] = _part(filling(index), *place)
-                # a box may be wider than its window: outside of it the image shows
-                self._uncovered(state[0], low.T, high.T)
+                state[0], unchanged = self._shown(chosen, filling, starts, size)
                 continue
             operation = self.plan.operations[number]
             begins, parts = [], []
@@ -78,17 +74,19 @@ class Incremental:
                 begins.append(begin)
                 parts.append(self._parts(view, state.get(view.node), begin, (int(wanted[0]), int(wanted[1]))))
             state[number] = Boxes(operation.run(parts, Place(starts, size, begins)), starts)
-        return self._finished(state, len(chosen))
+        return torch.where(unchanged, self.clean[:, None], self._finished(state, len(chosen)))
 
-    def _uncovered(self, boxes: Boxes, low: np.ndarray, high: np.ndarray) -> None:
-        height, width = boxes.size
-        image = self.graph.nodes[0].value
-        for row, (start, first, past) in enumerate(zip(boxes.starts.tolist(), low.tolist(), high.tolist(), strict=True)):
-            if (past[0] - first[0], past[1] - first[1]) != (height, width):
-                y, x = first[0] - start[0], first[1] - start[1]
-                shown = boxes.values[row, ..., y : y + past[0] - first[0], x : x + past[1] - first[1]].clone()
-                boxes.values[row] = _part(image, start, (height, width))
-                boxes.values[row, ..., y : y + past[0] - first[0], x : x + past[1] - first[1]] = shown
+    def _shown(self, chosen: np.ndarray, filling: Filling, starts: np.ndarray, size: tuple[int, int]) -> tuple[Boxes, Tensor]:
+        """Boxes of the image with each window's filling, and (B,) whether that is what was there already."""
+        image, low, high = self.graph.nodes[0].value, self.plan.low[0], self.plan.high[0]
+        boxes, same = empty(image, len(chosen), size), torch.zeros(len(chosen), dtype=torch.bool, device=image.device)
+        for row, (index, start) in enumerate(zip(chosen.tolist(), starts.tolist(), strict=True)):
+            boxes[row] = _part(image, start, size)
+            corner, extent = low[:, index].tolist(), (high - low)[:, index].tolist()
+            hole, shown = _part(boxes[row], [corner[0] - start[0], corner[1] - start[1]], extent), _part(filling(index), corner, extent)
+            same[row] = torch.equal(hole, shown)
+            hole.copy_(shown)
+        return Boxes(boxes, starts), same
 
     def _parts(self, view: View, boxes: Boxes | None, begin: np.ndarray, size: tuple[int, int]) -> Tensor:
         """Of each window the part (B, ..., h, w) of an input that starts at ``begin``, which may lie outside."""
@@ -211,5 +209,5 @@ def _paste(out: Tensor, box: Tensor, inner: list[int], at: list[int]) -> None:
     out[..., top:bottom, left:right] = box[..., top + at[0] : bottom + at[0], left + at[1] : right + at[1]]
 
 
-def _part(value: Tensor, start: tuple[int, int] | list[int], size: tuple[int, int]) -> Tensor:
+def _part(value: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
     return value[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
