@@ -5,7 +5,7 @@ dense side is at least 64 windows drawn at random over the map, half of them bef
 the size that is fastest here (captum's default is one by one); its time is the median over batches times the number of
 windows.  Kernels lie with their channels last on both sides; the dense side is also tried as the network comes, and has the
 quicker of the two.  ``whole`` shows for one network that captum's whole map takes as long as that.  Memory is the highest resident
-size during a call less that before it, each in a process of its own; for the dense side during one batch.
+size during a call less that before it; each case has a process of its own.
 
 Without a name all cases and the small models are run; ``growth`` draws occlusion.png.
 """
@@ -154,7 +154,7 @@ def sampled(case: Case, model: Adapter, decision: Decision, image: Tensor, chose
 
 
 def fastest(case: Case, model: Adapter, decision: Decision, image: Tensor) -> Dense:
-    chosen = list(range(2 * max(case.batches)))
+    chosen = list(range(max((2, *case.batches))))
     tried = {
         (size, last): min(sampled(case, model, decision, image, chosen, (size, last))[0])
         for size in case.batches for last in (False, True)
@@ -182,52 +182,48 @@ def difference(case: Case, model: Adapter, decision: Decision, image: Tensor, ch
     return far, far / max(float((dense - engine.clean).abs().max()), 1e-30)
 
 
-def measured(case: Case, rounds: int = 1) -> dict[str, object]:
-    model, decision, image = prepared(case)
-    places = sweep_of(case, image, 1).places
-    size = fastest(case, model, decision, image)
-    draw = torch.randperm(len(places), generator=torch.Generator().manual_seed(1)).tolist()[:SAMPLED]
-    half = len(draw) // 2
-    first, scores = sampled(case, model, decision, image, draw[:half], size)
-    mine = [ours(case, model, decision, image) for _ in range(rounds)]
-    second, more = sampled(case, model, decision, image, draw[half:], size)
-    dense, took = statistics.median(first + second) * len(places), statistics.median(each for each, _ in mine)
-    far, share = difference(case, model, decision, image, draw, torch.cat([scores, more]))
-    return {
-        "windows": len(places),
-        "ours": took,
-        "dense": dense,
-        "ratio": dense / took,
-        "batch": size,
-        "how": mine[0][1],
-        "far": far,
-        "share": share,
-    }
+class Peak:
+    """The highest resident size inside, in MiB beyond what the process had."""
+
+    def __enter__(self) -> Peak:
+        self.before = self.highest = self._resident()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.thread.join()
+        self.value = (self.highest - self.before) / 2**20
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.02):
+            self.highest = max(self.highest, self._resident())
+
+    @staticmethod
+    def _resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak(number: int, which: str) -> float:
-    """MiB that ours, or one dense batch, takes beyond what the process had."""
+def measured(number: int) -> dict[str, object]:
     case = CASES[number]
     model, decision, image = prepared(case)
-    pages, done, highest = Path("/proc/self/statm"), threading.Event(), [0]
-
-    def resident() -> int:
-        return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            highest[0] = max(highest[0], resident())
-
-    before = resident()
-    thread = threading.Thread(target=watch)
-    thread.start()
-    if which == "ours":
-        ours(case, model, decision, image)
-    else:
-        sampled(case, model, decision, image, list(range(case.batches[-1])), (case.batches[-1], True))
-    done.set()
-    thread.join()
-    return (highest[0] - before) / 2**20
+    places = sweep_of(case, image, 1).places
+    dense = fastest(case, model, decision, image)
+    draw = torch.randperm(len(places), generator=torch.Generator().manual_seed(1)).tolist()[:SAMPLED]
+    half = len(draw) // 2
+    with Peak() as whole:
+        first, scores = sampled(case, model, decision, image, draw[:half], dense)
+    with Peak() as parts:
+        took, how = ours(case, model, decision, image)
+    second, more = sampled(case, model, decision, image, draw[half:], dense)
+    every = statistics.median(first + second) * len(places)
+    far, share = difference(case, model, decision, image, draw, torch.cat([scores, more]))
+    return {
+        "windows": len(places), "ours": took, "dense": every, "ratio": every / took, "batch": dense, "how": how, "far": far,
+        "share": share, "memory": f"{parts.value:.0f} and {whole.value:.0f} MiB",
+    }  # fmt: skip
 
 
 def described(dense: Dense) -> str:
@@ -240,14 +236,12 @@ def table(wanted: list[str]) -> None:
     for number, case in enumerate(CASES):
         if wanted and not any(each in case.name for each in wanted):
             continue
-        row = measured(case)
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            memory = [pool.apply(peak, (number, which)) for which in ("ours", "dense")]
+            row = pool.apply(measured, (number,))
         print(
             f"| {case.name}{', patch 32, stride 16' * (case.window == 32)} | {row['windows']} | {row['ours']:.1f} s"
             f" | {row['dense']:.0f} s in batches of {described(row['batch'])} | {row['ratio']:.1f} | {case.least} | {case.aim}"
-            f" | {row['far']:.0e}, {row['share']:.0e} of the largest fall | {memory[0]:.0f} and {memory[1]:.0f} MiB |\n"
-            f"<!-- {row['how']} -->",
+            f" | {row['far']:.0e}, {row['share']:.0e} of the largest fall | {row['memory']} |\n<!-- {row['how']} -->",
             flush=True,
         )
 

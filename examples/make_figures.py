@@ -36,6 +36,14 @@ def gallery(name: str, models: list[str], dataset: str, index: int, methods: lis
     print(f"wrote {FIGURES}/gallery-{name}.png")
 
 
+def panels(name: str, model: str, dataset: str, index: int, target: str, **options: int) -> None:
+    """Zeiler and Fergus' five panels."""
+    image = xt.load_dataset(dataset)[index].image
+    attribution = xt.explain(xt.load_model(model), image, target, "occlusion-panels", **options)
+    save_figure(xt.panels_figure(attribution, image=image), FIGURES / f"{name}.png", dpi=130)
+    print(f"wrote {FIGURES / name}.png")
+
+
 SEGMENTERS = ("patch-classifier", "fcn-full", "deconvnet", "unet", "segnet", "pspnet", "deeplabv3plus")
 CLASSIFIERS = ("alexnet", "vgg", "googlenet", "resnet")
 DETECTORS = ("dpm", "rcnn", "fast-rcnn", "faster-rcnn", "yolo-v1", "yolo", "mask-rcnn")
@@ -50,6 +58,7 @@ DRAWN = {
     "segmentation": lambda: draw("segmentation", "unet-scenes", "scenes:test?n=40", 3, "top"),
     "detection": lambda: draw("detection", "faster-rcnn-scenes", "scenes:test?n=40", 3, "top"),
     "bccd": lambda: draw("bccd", "faster-rcnn-bccd", BCCD, 31, "box:0"),
+    "panels": lambda: panels("panels", "faster-rcnn-bccd", BCCD, 0, "box:2", window=48, stride=32),
     "gallery-segmenters": lambda: gallery("segmenters", shipped(SEGMENTERS, "scenes"), "scenes:test?n=40", 3),
     "gallery-classifiers": lambda: gallery("classifiers", shipped(CLASSIFIERS, "scenes"), "scenes:test?n=40&crop=64", 3),
     "gallery-detectors": lambda: gallery("detectors", shipped(DETECTORS, "scenes"), "scenes:test?n=40", 3, BOXES),
