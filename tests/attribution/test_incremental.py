@@ -9,6 +9,7 @@ from tests.nets import CLASSES, picture, segmenter
 from xaitools import explain, explain_many, load_dataset, load_model, zoo
 from xaitools.adapters import ClassificationModel, SegmentationModel, as_found
 from xaitools.attribution.incremental import Incremental, batches, choice
+from xaitools.attribution.incremental.branches import split
 from xaitools.attribution.incremental.graph import record
 from xaitools.attribution.incremental.plan import make_plan
 from xaitools.attribution.incremental.run import empty
@@ -52,7 +53,7 @@ def unpooled(m, x):
 NETS = {
     "strides, groups, dilation": lambda: nn.Sequential(
         conv(3, 6, 5, stride=2), nn.BatchNorm2d(6), nn.ReLU(True), conv(6, 6, dilation=2, groups=3, padding=1), nn.Conv2d(6, 2, (1, 3))),
-    "far taps": lambda: nn.Sequential(
+    "far dilation": lambda: nn.Sequential(
         conv(3, 4, stride=2), nn.Conv2d(4, 5, 3, padding=12, dilation=12), nn.BatchNorm2d(5), nn.Conv2d(5, 4, 3, padding=36, dilation=36),
         nn.Conv2d(4, 2, 3, stride=2, padding=9, dilation=(8, 13))),
     "transposed": lambda: nn.Sequential(
@@ -141,6 +142,37 @@ def test_parts_are_whole_passes(made, window, stride):
     for region in regions:
         far, effect, _, _ = compared(scores_of(made, region), image, windows(HEIGHT, WIDTH, window, stride), filling)
         assert far < 1e-12 and effect > 1e-6
+
+
+def joined(norm):
+    def forward(m, x):
+        y = m.c(torch.cat([m.a(x), F.interpolate(m.b(F.max_pool2d(x, 4)), x.shape[-2:])], 1))
+        return m.d(torch.relu(m.norm(y) if norm else y))
+
+    return Made(forward, a=conv(3, 6), b=conv(3, 4, 5), c=conv(10, 5), d=conv(5, 2), norm=nn.BatchNorm2d(5))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_convolution_of_joined_maps_is_split_where_little_of_one_changes(norm):
+    torch.manual_seed(4)
+    net = joined(norm).double().eval().requires_grad_(False)
+    net.norm.running_mean.uniform_(-1, 1), net.norm.running_var.uniform_(0.5, 2)
+    image, places = torch.rand(1, 3, HEIGHT, WIDTH, dtype=torch.float64), windows(HEIGHT, WIDTH, 5, 4)
+    filling, scores = torch.rand_like(image), scores_of(net, None)
+    graph = record(lambda x: scores(x)[:, 0], image)
+    plan = make_plan(graph, places)
+    other = split(graph, plan)
+    assert other is not None and torch.equal(other.nodes[0].value, image)
+    better = make_plan(other, places)
+    assert better.cost.sum() < 0.8 * plan.cost.sum()
+    one, two = Incremental(graph, plan), Incremental(other, better)
+    torch.testing.assert_close(one.clean, two.clean, rtol=1e-12, atol=1e-12)
+    for chosen in batches(better, 7):
+        torch.testing.assert_close(
+            two.scores(chosen, lambda index: filling), one.scores(chosen, lambda index: filling), rtol=1e-12, atol=1e-12
+        )
+    image_wide = make_plan(graph, [(0, 0, HEIGHT, WIDTH)])
+    assert split(graph, image_wide) is None  # all of both maps changes
 
 
 @pytest.mark.parametrize("made", ["strides, groups, dilation", "transposed", "pools", "bilinear", "unpooling"], indirect=True)

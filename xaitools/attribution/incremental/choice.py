@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from .branches import split
 from .graph import Graph, Untraceable, record
 from .plan import Plan, batches, make_plan
 from .run import Filling, Incremental
@@ -100,7 +101,10 @@ def _multiplications(scores: Score, image: Tensor) -> float:
 
 def _planned(scores: Score, image: Tensor, places: Places) -> tuple[Graph, Plan]:
     graph = record(lambda x: scores(x)[:, 0], image)
-    return graph, make_plan(graph, places)
+    plan = make_plan(graph, places)
+    if (other := split(graph, plan)) is not None and (better := make_plan(other, places)).cost.sum() < plan.cost.sum():
+        return other, better
+    return graph, plan
 
 
 def _seconds(graph: Graph, plan: Plan, size: int) -> float:

@@ -72,6 +72,16 @@ def sliced(node: Node, nodes: Sequence[Node]) -> Operation | None:
     return Operation((View(x.number, (axes[0], axes[1])),), lambda parts, place: parts[0], 0.1)
 
 
+def restrided(node: Node, nodes: Sequence[Node]) -> Operation | None:
+    """A map of one position that is only told another layout in memory, as pooling does where channels lie last."""
+    x = node.args[0]
+    if not isinstance(x, Ref) or size_of(node) != (1, 1) or nodes[x.number].value.shape != node.value.shape:
+        return None
+    if node.args[2] != [*nodes[x.number].value.stride()] and node.args[2][1] != 1:
+        return None
+    return Operation((View(x.number, (same(1), same(1))),), lambda parts, place: parts[0], 0.1)
+
+
 def cropped_part(node: Node, nodes: Sequence[Node]) -> Operation | None:
     x, top, left, height, width = node.args
     return Operation((View(x.number, (shifted(height, top), shifted(width, left))),), lambda parts, place: parts[0], 0.1)

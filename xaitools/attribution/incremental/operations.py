@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .graph import Node, crop
-from .moving import copied, cropped_part, padded, select_scatter, slice_scatter, sliced
+from .moving import copied, cropped_part, padded, restrided, select_scatter, slice_scatter, sliced
 from .pointwise import affine, along, batch_norm, elementwise, expanded, reshaped
 from .resampling import averaged, resampled
 from .sliding import average_pool, convolution, max_pool, max_unpool
@@ -40,11 +40,17 @@ def merged(node: Node, operations: Mapping[int, Operation], nodes: Sequence[Node
         assert folded is not None
         return folded
     first = operations[before]
+    if node.call is aten.relu.default and nodes[before].call in FRESH:
+        return Operation(first.views, lambda parts, place: first.run(parts, place).relu_(), first.cost + mine.cost, first.alone)
 
     def run(parts: list[Tensor], place: Place) -> Tensor:
         return mine.run([first.run(parts, place)], Place(place.starts, place.size, [place.starts]))
 
     return Operation(first.views, run, first.cost + mine.cost, first.alone)
+
+
+FRESH = {aten.convolution.default, aten.native_batch_norm.default, aten.add.Tensor, aten.cat.default}
+"""Operations whose result is nobody else's, so that what follows may write into it."""
 
 
 ELEMENTWISE = (
@@ -75,7 +81,7 @@ def _table() -> dict[Any, Make]:
         convolution: ("convolution",), max_pool: ("max_pool2d_with_indices",), max_unpool: ("max_unpool2d",),
         average_pool: ("avg_pool2d",), averaged: ("mean",),
         padded: ("constant_pad_nd",), sliced: ("slice",), copied: ("copy",), select_scatter: ("select_scatter",),
-        slice_scatter: ("slice_scatter",),
+        slice_scatter: ("slice_scatter",), restrided: ("as_strided", "as_strided_"),
     }  # fmt: skip
     return {crop: cropped_part} | {
         getattr(getattr(aten, name), overload): make

@@ -45,14 +45,21 @@ def ranked(part: Tensor, rank: int) -> Tensor:
 
 
 def batch_norm(node: Node, nodes: Sequence[Node]) -> Operation | None:
-    x, training = node.args[0], node.args[5]
-    if training or not isinstance(x, Ref) or node.value.dim() != 4:
+    x = node.args[0]
+    if not normalises(node):
         return None
     scale, shift = (each[:, None, None] for each in affine(node))
     height, width = size_of(node)
     return Operation(
         (View(x.number, (same(height), same(width))),), lambda parts, place: (parts[0] * scale + shift).to(parts[0].dtype), 0.25, True
     )
+
+
+def normalises(node: Node) -> bool:
+    """Whether it is a batch normalisation of a map in eval mode."""
+    if node.call is not torch.ops.aten.native_batch_norm.default or node.args[5] or node.item != 0:
+        return False
+    return isinstance(node.args[0], Ref) and node.value.dim() == 4 and len(node.inputs) == 1
 
 
 def affine(node: Node) -> tuple[Tensor, Tensor]:

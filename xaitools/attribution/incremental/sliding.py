@@ -14,9 +14,6 @@ from .views import Operation, Place, View, arguments, pair, size_of, sliding, sp
 
 aten = torch.ops.aten
 
-FAR = 24
-"""Pixels that a dilated kernel spans from which on its taps are gathered one by one, and not what lies between them."""
-
 
 def convolution(node: Node, nodes: Sequence[Node], scale: Tensor | None = None, shift: Tensor | None = None) -> Operation | None:
     """Its result times ``scale`` (C,) plus ``shift`` (C,), where they are given."""
@@ -24,14 +21,9 @@ def convolution(node: Node, nodes: Sequence[Node], scale: Tensor | None = None, 
     if not isinstance(x, Ref) or not isinstance(weight, Tensor) or isinstance(bias, Ref) or weight.dim() != 4 or len(node.value) != 1:
         return None
     if scale is not None and shift is not None:
-        lined_up = weight.unflatten(0, (groups, -1)) if transposed else weight
-        by = scale.view(groups, 1, -1, 1, 1) if transposed else scale.view(-1, 1, 1, 1)
-        bias = (shift if bias is None else bias * scale + shift).to(weight.dtype)  # statistics stay float where kernels are half
-        weight = (lined_up * by).view_as(weight).to(weight.dtype)
+        weight, bias = scaled(weight, bias, scale, shift, groups if transposed else 0)
     sides = list(zip(size_of(node), weight.shape[2:], *(pair(each) for each in (stride, padding, dilation)), strict=True))
     cost = float(weight[0].numel() * node.value.shape[1])
-    if not transposed and groups == 1 and min(each[1] * each[4] for each in sides) >= FAR:
-        return _by_taps(x.number, size_of(nodes[x.number]), weight, bias, sides)
     if transposed:
         cost = float(weight.numel()) / (sides[0][2] * sides[1][2])
         axes = tuple(spreading(*each) for each in sides)
@@ -49,20 +41,12 @@ def convolution(node: Node, nodes: Sequence[Node], scale: Tensor | None = None, 
     return Operation((View(x.number, (axes[0], axes[1])),), run, cost)
 
 
-def _by_taps(number: int, size: tuple[int, int], weight: Tensor, bias: Tensor | None, sides: Sequence[tuple[int, ...]]) -> Operation:
-    """A convolution as one of single pixels, over as many views as the kernel has taps; taps that see only margin are left out."""
-    views, taps = [], []
-    for tap in np.ndindex(*weight.shape[2:]):
-        axes = [np.arange(length) * step - pad + dilation * at for (length, _, step, pad, dilation), at in zip(sides, tap, strict=True)]
-        if all(axis[-1] >= 0 and axis[0] < end for axis, end in zip(axes, size, strict=True)):
-            views.append(View(number, ((axes[0], axes[0]), (axes[1], axes[1]))))
-            taps.append(weight[:, :, tap[0], tap[1]])
-    flat, strides = torch.cat(taps, 1)[:, :, None, None], [each[2] for each in sides]
-
-    def run(parts: list[Tensor], place: Place) -> Tensor:
-        return F.conv2d(torch.cat([part[:, 0] for part in parts], 1), flat, bias, strides)[:, None]
-
-    return Operation(tuple(views), run, float(flat.numel()))
+def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor, groups: int = 0) -> tuple[Tensor, Tensor]:
+    """Kernel and bias of a convolution, of a transposed one in ``groups``, whose result is that times ``scale`` plus ``shift`` (C,)."""
+    lined_up = weight.unflatten(0, (groups, -1)) if groups else weight
+    by = scale.view(groups, 1, -1, 1, 1) if groups else scale.view(-1, 1, 1, 1)
+    # statistics stay float where kernels are half
+    return (lined_up * by).view_as(weight).to(weight.dtype), (shift if bias is None else bias * scale + shift).to(weight.dtype)
 
 
 def _cropped(whole: Tensor, corners: np.ndarray, size: tuple[int, int]) -> Tensor:
