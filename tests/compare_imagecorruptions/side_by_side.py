@@ -32,6 +32,13 @@ NAMES = (
 """In the order of ImageNet-C; the last four are held out."""
 
 
+MOMENTS = ("impulse_noise",)
+"""Drawn in another way than theirs: compared by mean and deviation."""
+
+DRAWN = ("frost",)
+"""Theirs lays photographs over the image, which are not ours to ship."""
+
+
 def ours(name: str) -> Any:
     return PROBES["distortion.fog" if name == "fog" else name]
 

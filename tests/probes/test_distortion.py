@@ -126,7 +126,8 @@ def test_a_point_becomes_a_disc_a_line_or_a_bell():
     for severity in SEVERITIES:
         disc = changed("defocus_blur", point, severity)[0]
         radius = (3, 4, 6, 8, 10)[severity - 1]
-        assert float(disc.sum()) == pytest.approx(1, abs=1e-4) and float(disc[away > radius + 3].abs().max()) < 1e-6
+        total = (1, 1, 1, 1.013, 1.0108)[severity - 1]  # as published, softening is mirrored where a disc meets its frame
+        assert float(disc.sum()) == pytest.approx(total, abs=2e-4) and float(disc[away > radius + 3].abs().max()) < 1e-6
         inner = disc[away < radius - 2]
         assert float(inner.max() - inner.min()) < 1e-6 and float(disc[50, 50]) == pytest.approx(1 / int((away <= radius).sum()), rel=1e-3)
         bell, sigma = changed("gaussian_blur", point, severity)[0], (1, 2, 3, 4, 6)[severity - 1]

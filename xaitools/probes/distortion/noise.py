@@ -36,7 +36,7 @@ def shot_noise(image: Tensor, severity: int, generator: np.random.Generator) -> 
     """
     photons = SHOT[severity - 1]
     scaled = image.reshape(-1).numpy() * np.float32(LEVELS)
-    counts = generator.random(scaled.shape, dtype=np.float32)
+    counts = generator.random(tuple(image.shape), dtype=np.float32).reshape(-1)
     for start in range(0, len(scaled), BLOCK):
         part = slice(start, start + BLOCK)
         counts[part] = _inverted((scaled[part] + np.float32(1e-3)).astype(np.uint8), counts[part], photons)
