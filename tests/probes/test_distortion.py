@@ -18,7 +18,7 @@ from tests.probes.toys import Shapes
 from xaitools.errors import XaiError
 from xaitools.probes import PROBES, Context, change, select
 from xaitools.probes.base import draws
-from xaitools.probes.distortion import TEST, blur, digital, frost, noise
+from xaitools.probes.distortion import TEST, blur, elastic, frost, noise, weather
 from xaitools.types import Sample
 
 CORRUPTIONS = sorted(name for name, each in PROBES.items() if each.family == "distortion" and not each.members)
@@ -86,7 +86,7 @@ def test_colours_agree_with_a_plain_hsv():
     image = photograph(6, 9)
     image[:, 0, :3] = torch.tensor([[0.0, 0.4, 1.0]] * 3)  # black, grey, white
     for severity in SEVERITIES:
-        add, (factor, more) = digital.BRIGHTNESS[severity - 1], digital.SATURATE[severity - 1]
+        add, (factor, more) = severity / 10, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))[severity - 1]
         brighter, gaudy = changed("brightness", image, severity), changed("saturate", image, severity)
         for row, column in np.ndindex(6, 9):
             h, s, v = colorsys.rgb_to_hsv(*image[:, row, column].tolist())
@@ -257,6 +257,17 @@ def test_what_elastic_leaves_nothing_of_is_taken_out():
     )  # fmt: skip
     (after,) = change("elastic_transform", [sample], 3, Context(Shapes()), params={"labels": "moved"})
     assert after.labels.tolist() == [1] and len(after.boxes) == len(after.masks) == len(after.ignore) == 1
+
+
+def test_other_constants_are_the_published_ones():
+    assert blur.GLASS == ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
+    assert blur.MOTION == ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))
+    assert blur.ZOOM == ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
+    assert weather.FROST == ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
+    assert [weather.SNOW[index] for index in (0, 1, 4)] == [
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8), (0.2, 0.3, 2, 0.5, 12, 4, 0.7), (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    ]  # fmt: skip
+    assert elastic.STRENGTH == (12.5, 16.25, 21.25, 25.0, 30.0)  # 250 times 0.05, 0.065, 0.085, 0.1, 0.12
 
 
 def test_tables_of_photons_are_cumulative_poisson():
