@@ -172,8 +172,9 @@ def _means(row: Facts, metric: str) -> str:
     means = [[e(name.replace("_", " ")), value(each["value"]), interval(each["ci"])] for name, each in row["means"].items()]
     members = [[e(name), value(each["value"]), points(each["drop"]), points_interval(each["ci"])] for name, each in row["members"].items()]
     said = "<p><b>mPC</b> is the mean over the members of their means over the severities, <b>rPC</b> its share of the clean value.</p>"
-    tables = table(["", e(metric), ""], means, right={1, 2}) + table(["member", e(metric), "drop, points", ""], members, right={1, 2, 3})
-    return f"{said}<div class='pair'>{tables}</div>"
+    lines = table(["member", e(metric), "drop, points", ""], members, right={1, 2, 3})
+    costs = f"<details><summary>What each member costs</summary>{lines}</details>"
+    return f"{said}<div class='pair'>{table(['', 'value', ''], means, right={1, 2})}{costs}</div>"
 
 
 def _reading(metric: str) -> str:
@@ -223,7 +224,8 @@ def _setting(name: str, setting: Any) -> str:
 
 def _at(row: Facts) -> str:
     if "members" in row:
-        return f"mean over severity {', '.join(str(each['severity']) for each in row['severities'])} "
+        steps = [str(each["severity"]) for each in row["severities"]]
+        return f"mean over severit{'y' if len(steps) == 1 else 'ies'} {', '.join(steps)} "
     return f"severity {row['primary']['severity']} " if row["degrees"] else ""
 
 

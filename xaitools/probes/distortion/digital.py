@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .corruption import corruption, eight_bits, from_eight_bits, scale_of
+from .corruption import corruption, eight_bits, from_eight_bits, planes, scale_of
 
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
@@ -55,7 +55,8 @@ def pixelate(image: Tensor, severity: int, generator: np.random.Generator, *, mo
     height, width = image.shape[-2:]
     picture = Image.fromarray(eight_bits(image))
     small = picture.resize((max(1, int(width * share)), max(1, int(height * share))), Image.Resampling.BOX)
-    return from_eight_bits(np.asarray(small.resize((width, height), Image.Resampling.NEAREST)))
+    coarse = np.divide(np.asarray(small), np.float32(255), dtype=np.float32)
+    return planes(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 @corruption("jpeg_compression")
