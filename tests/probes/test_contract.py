@@ -14,8 +14,9 @@ from xaitools.errors import XaiError
 from xaitools.probes import FAMILIES, PROBES, Context, change, select
 from xaitools.types import IGNORE, Sample
 
-NAMES = sorted(PROBES)
+NAMES = sorted(name for name in PROBES if not PROBES[name].members)  # what stands for several changes nothing itself
 CHANGING = [name for name in NAMES if name != "identity"]
+FIXED = {"reencode", "defocus_blur", "gaussian_blur", "zoom_blur", "brightness", "contrast", "saturate", "pixelate", "jpeg_compression"}
 TASKS = ("segmentation", "detection")
 
 
@@ -67,9 +68,8 @@ def test_same_seed_same_image_in_any_order_and_batch(name):
     close = 1e-6 if PROBES[name].batched else 0.0
     for first, second in ((one[3], other[0]), (one[1], other[1])):
         assert float((first.image - second.image).abs().max()) <= close
-    if name not in ("reencode",):
-        (third,) = apply(name, where, [1], seed=1)
-        assert not torch.equal(one[1].image, third.image)
+    (third,) = apply(name, where, [1], seed=1)
+    assert torch.equal(one[1].image, third.image) is (name in FIXED)
 
 
 def inside(where: Context, sample: Sample) -> Tensor:

@@ -51,6 +51,8 @@ class Probe:
     subset     how many images are drawn for it when there are more; None for all
     images     name of the probe whose images are scored (``gap`` scores those of ``mixed_rand``)
     reference  "clean", or the probe with whose images it is compared
+    members    names of the probes that it stands for; it then changes no image itself
+    moves      pixels move while the labels stay, so that a part of its drop is misplaced truth
     defaults   parameters that ``--set NAME.PARAMETER=VALUE`` may change
     about      one sentence for reports
     """
@@ -65,6 +67,8 @@ class Probe:
     subset: int | None = None
     images: str = ""
     reference: str = "clean"
+    members: tuple[str, ...] = ()
+    moves: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
 
@@ -94,6 +98,21 @@ def probe(name: str, *, family: str, needs: Iterable[str] = (), **facts: Any) ->
 def contrast(name: str, *, of: str, against: str, about: str, default: bool = False) -> None:
     """Registers a probe that scores the images of one probe against those of another instead of the clean ones."""
     PROBES.add(name, replace(PROBES[of], name=name, images=of, reference=against, about=about, default=default))
+
+
+def aggregate(name: str, *, of: Sequence[str], family: str, about: str, default: bool = False) -> None:
+    """Registers a probe that stands for several: its numbers are means over them and over the severities.
+
+    It has every parameter of its members and hands it on to those that have it.
+    """
+    members = [PROBES[each] for each in of]
+    defaults = {key: value for each in reversed(members) for key, value in each.defaults.items()}
+    needs = frozenset().union(*(each.needs for each in members))
+    PROBES.add(name, Probe(name, family, _refused, needs, default=default, members=tuple(of), defaults=defaults, about=about))
+
+
+def _refused(*args: Any, **params: Any) -> Any:
+    raise XaiError("a probe that stands for several changes no image itself; name one of its members")
 
 
 def select(names: Sequence[str] | None = None) -> list[Probe]:
