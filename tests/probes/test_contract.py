@@ -16,6 +16,9 @@ from xaitools.types import IGNORE, Sample
 
 NAMES = sorted(PROBES)
 CHANGING = [name for name in NAMES if name != "identity"]
+MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
+STEADY = {"reencode", "hflip", "vflip", "scale"}
+"""Without random numbers: another seed gives the same image."""
 TASKS = ("segmentation", "detection")
 
 
@@ -49,14 +52,14 @@ def test_severity_0_is_the_identity(name, task):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", CHANGING)
-def test_an_image_changes_within_its_range_and_keeps_its_boxes(name, task):
+def test_an_image_changes_within_its_range_and_keeps_its_boxes_unless_it_moves(name, task):
     where = context(task)
     for severity in range(1, 6) if PROBES[name].degrees else [1]:
         before, (after,) = where.dataset[1], apply(name, where, [1], severity)
         assert after.image.shape == before.image.shape and after.image.dtype == torch.float32
         assert float(after.image.min()) >= 0 and float(after.image.max()) <= 1
         assert not torch.equal(after.image, before.image)
-        assert same_truth(before, after)
+        assert name in MOVING or same_truth(before, after)
 
 
 @pytest.mark.parametrize("name", CHANGING)
@@ -67,7 +70,7 @@ def test_same_seed_same_image_in_any_order_and_batch(name):
     close = 1e-6 if PROBES[name].batched else 0.0
     for first, second in ((one[3], other[0]), (one[1], other[1])):
         assert float((first.image - second.image).abs().max()) <= close
-    if name not in ("reencode",):
+    if name not in STEADY:
         (third,) = apply(name, where, [1], seed=1)
         assert not torch.equal(one[1].image, third.image)
 

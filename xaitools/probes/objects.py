@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from ..adapters import Model
 from ..data import Dataset, load_dataset, readable
 from ..data.fill import fill
-from ..data.present import objects
+from ..data.present import BACKGROUND, Objects, objects, rectangles
 from ..data.relabel import Relabel
 from ..errors import DataError, XaiError
-from ..types import Sample
+from ..types import IGNORE, Sample
 
 TRIES = 200
 """Donors looked at before one of the wanted class counts as not to be had."""
@@ -78,6 +78,27 @@ class Context:
     def objects(self, sample: Sample) -> Tensor:
         """(M, H, W) bool, one mask an object: masks, else connected pieces of object classes, else boxes."""
         return objects(sample, self._things).masks
+
+    def pieces(self, sample: Sample) -> Objects:
+        """The objects of ``sample``, one for each row of its boxes and masks where it has these; else pieces of object classes."""
+        if sample.masks is None and sample.boxes is not None:
+            labels = torch.full((len(sample.boxes),), -1) if sample.labels is None else sample.labels
+            return Objects(rectangles(sample.boxes, sample.image.shape[-2:]), labels)
+        return objects(sample, self._things)
+
+    def kinds(self, pieces: Objects) -> list[str]:
+        """The name of each object's class, "" where nobody says."""
+        names = self.dataset.semantic_classes if pieces.semantic else self.dataset.classes
+        return ["" if label < 0 else names[label] for label in pieces.labels.tolist()]
+
+    def uncovered(self, sample: Sample, gone: Tensor) -> Tensor | None:
+        """The semantic map where the objects ``gone`` (H, W) were taken away: the class "background" where the data has
+        it, else IGNORE, for nobody knows what was behind."""
+        if sample.semantic is None:
+            return None
+        names = [name.casefold() for name in self.dataset.semantic_classes]
+        behind = names.index(BACKGROUND) if BACKGROUND in names else IGNORE
+        return torch.where(gone, torch.full_like(sample.semantic, behind), sample.semantic)
 
     def foreground(self, sample: Sample) -> Tensor:
         """(H, W) bool: all objects.  Raises DataError where there is none."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
 
 from ..types import Sample
 from .base import probe
+from .geometry import surface
 from .objects import Context
 
 CELLS = (2, 3, 4, 6, 8)
@@ -38,8 +38,8 @@ def _shuffle(pixels: np.ndarray, shuffled: np.ndarray, mask: np.ndarray, cells: 
     inside = mask[box]
     side = max(2, round(np.sqrt(inside.sum()) / cells))
     down, right = (-(-length // side) for length in inside.shape)
-    surface = _surface(pixels[box], inside)
-    padded = np.pad(surface, ((0, down * side - inside.shape[0]), (0, right * side - inside.shape[1]), (0, 0)), mode="reflect")
+    whole = surface(pixels[box], inside)
+    padded = np.pad(whole, ((0, down * side - inside.shape[0]), (0, right * side - inside.shape[1]), (0, 0)), mode="reflect")
     patches = padded.reshape(down, side, right, side, 3).swapaxes(1, 2).reshape(down * right, side, side, 3)
     touched = np.pad(inside, ((0, down * side - inside.shape[0]), (0, right * side - inside.shape[1])))
     used = np.flatnonzero(touched.reshape(down, side, right, side).any((1, 3)).ravel())
@@ -47,12 +47,3 @@ def _shuffle(pixels: np.ndarray, shuffled: np.ndarray, mask: np.ndarray, cells: 
     patches[cycle] = patches[np.roll(cycle, 1)]
     mixed = patches.reshape(down, right, side, side, 3).swapaxes(1, 2).reshape(padded.shape)
     shuffled[box][inside] = mixed[: inside.shape[0], : inside.shape[1]][inside]
-
-
-def _surface(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """``pixels`` with every pixel outside replaced by the nearest one inside."""
-    outside = (~inside).astype(np.uint8)
-    _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    places = np.zeros(labels.max() + 1, dtype=np.intp)
-    places[labels[inside]] = np.flatnonzero(inside)
-    return pixels.reshape(-1, 3)[places[labels]]
