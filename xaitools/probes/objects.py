@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -64,8 +64,8 @@ class Context:
             return f"{data.name} has neither masks nor boxes nor classes that are objects"
         if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
-        if "donors" in needs and len(data) < 2:
-            return f"{data.name} has no second image to take a background from"
+        if {"donors", "others"} & needs and len(data) < 2:
+            return f"{data.name} has no second image to take parts from"
         return None
 
     def _has_loss(self) -> bool:
@@ -150,6 +150,16 @@ class Donors:
             if found is not None and wanted(found):
                 return int(index)
         raise DataError(f"no fitting donor among {len(order)} images")
+
+    def samples(self, sample: Sample, generator: np.random.Generator, tries: int = TRIES) -> Iterator[Sample]:
+        """Other images than ``sample``, in random order, at most ``tries``; those that cannot be read are left out."""
+        for index in generator.permutation(len(self.context.dataset))[:tries].tolist():
+            if self.same and self.context.dataset.ids[index] == sample.id:
+                continue
+            try:
+                yield self.context.dataset[index]
+            except DataError:
+                continue
 
     def background(self, index: int) -> Tensor:
         """(3, H, W): the image with its objects painted over."""
