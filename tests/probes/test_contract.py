@@ -17,7 +17,8 @@ from xaitools.types import IGNORE, Sample
 NAMES = sorted(PROBES)
 CHANGING = [name for name in NAMES if name != "identity"]
 MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
-STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove"}
+PARAMS = {"artifact.remove": {"region": "20,24,32,32"}}
+STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark"}
 """Without random numbers: another seed gives the same image."""
 TASKS = ("segmentation", "detection")
 
@@ -37,7 +38,7 @@ def context(task: str, name: str = "", **options: object) -> Context:
 def apply(name: str, where: Context, indices: list[int], severity: int | None = None, **options: object) -> list[Sample]:
     samples = [where.dataset[index] for index in indices]
     severity = PROBES[name].severity(3) if severity is None else severity
-    params = {"by": "truth"} if "by" in PROBES[name].defaults else None
+    params = {"by": "truth"} if "by" in PROBES[name].defaults else PARAMS.get(name)
     found = change(name, samples, severity, where, params=params, **options)  # type: ignore[arg-type]
     assert all(isinstance(sample, Sample) for sample in found), found
     return found  # type: ignore[return-value]

@@ -105,8 +105,8 @@ def select(names: Sequence[str] | None = None) -> list[Probe]:
     member registered under it, and where there are only ``family.member`` of several families it is refused.
     Raises XaiError with the nearest names for an unknown one.
 
-    >>> [each.name for each in select(["background", "cooccurrence.paste"])]
-    ['gap', 'cooccurrence.paste']
+    >>> [each.name for each in select(["background", "artifact.remove"])]
+    ['gap', 'artifact.remove']
     """
     offered = [each for each in PROBES.values() if each.family in FAMILIES]
     order = {each.name: (FAMILIES.index(each.family), each.name) for each in offered}
@@ -139,8 +139,8 @@ def addressed(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
     A bare name that several families share means the member that has the parameter.  Names of no probe stay as they
     are.  Raises XaiError where several have it.
 
-    >>> addressed({"domain.fog": {"bootstraps": 100}})
-    {'fog': {'bootstraps': 100}}
+    >>> addressed({"remove": {"region": "1,1,5,5"}, "domain.fog": {"bootstraps": 100}})
+    {'artifact.remove': {'region': '1,1,5,5'}, 'fog': {'bootstraps': 100}}
     """
     found: dict[str, dict[str, Any]] = {}
     for name, values in params.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 
@@ -21,6 +22,12 @@ from ..types import IGNORE, Sample
 TRIES = 200
 """Donors looked at before one of the wanted class counts as not to be had."""
 
+DECIDED = 0.5
+"""Score from which a box counts as a decision of the model."""
+
+REMEMBERED = 64
+"""Images of which the model's decisions are kept."""
+
 KEPT = 64 * 2**20
 """Bytes of painted backgrounds that are kept."""
 
@@ -36,6 +43,7 @@ class Context:
         self.relabel = None if model is None else Relabel(dataset, model.task, model.classes, classes_map)
         self._things = [index for index, name in enumerate(dataset.semantic_classes) if name in dataset.things]
         self._donors: dict[str, Donors] = {}
+        self._decisions: OrderedDict[str, dict[str, float]] = OrderedDict()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -107,6 +115,31 @@ class Context:
         if not bool(foreground.any()):
             raise DataError("no object in this image")
         return foreground
+
+    def decisions(self, image: Tensor) -> dict[str, float]:
+        """How much of its decision about ``image`` the model gives to each class; empty without a model.
+
+        Classification: 1 for the most probable class; segmentation: shares of the pixels; detection: how many boxes
+        score ``DECIDED`` or more.  Kept for the last images, so that probes of one image ask once.
+        """
+        model = self.model
+        if model is None:
+            return {}
+        key = hashlib.sha256(image.numpy().tobytes()).hexdigest()
+        if key not in self._decisions:
+            prediction = model.predict(image[None])[0]
+            amounts = torch.zeros(len(model.classes))
+            if prediction.semantic is not None:
+                amounts = torch.bincount(prediction.semantic.flatten(), minlength=len(amounts)) / prediction.semantic.numel()
+            elif prediction.boxes is not None:
+                found = prediction.labels[prediction.scores >= DECIDED]
+                amounts = torch.bincount(found, minlength=len(amounts)).float()
+            else:
+                amounts[prediction.labels[0]] = 1
+            self._decisions[key] = dict(zip(model.classes, amounts.tolist(), strict=True))
+            while len(self._decisions) > REMEMBERED:
+                self._decisions.popitem(last=False)
+        return self._decisions[key]
 
     def donors(self, name: str = "") -> Donors:
         """Images of the dataset ``name`` to take parts from; of this dataset by default."""
