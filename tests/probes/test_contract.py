@@ -18,14 +18,15 @@ NAMES = sorted(PROBES)
 CHANGING = [name for name in NAMES if name != "identity"]
 MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
 PARAMS = {"artifact.remove": {"region": "20,24,32,32"}}
-STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark"}
+STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark",
+          "only_fg", "no_fg", "only_bg", "blur", "self_paste"}  # fmt: skip
 """Without random numbers: another seed gives the same image."""
 TASKS = ("segmentation", "detection")
 
 
 CROWDED = {"cooccurrence.remove"}
 """Needs objects of several classes in an image."""
-EMPTYING = {"cooccurrence.remove", "cooccurrence.paste"}
+EMPTYING = {"cooccurrence.remove", "cooccurrence.paste", "no_fg", "only_bg"}
 """Objects come or go."""
 
 
@@ -79,15 +80,17 @@ def test_same_seed_same_image_in_any_order_and_batch(name):
     for first, second in ((one[3], other[0]), (one[1], other[1])):
         assert float((first.image - second.image).abs().max()) <= close
     if name not in STEADY:
-        (third,) = apply(name, where, [1], seed=1)
-        assert not torch.equal(one[1].image, third.image)
+        others = (apply(name, where, [1], seed=seed)[0] for seed in (1, 2, 3))  # two seeds may draw the same donor
+        assert any(not torch.equal(one[1].image, other.image) for other in others)
 
 
 def inside(where: Context, sample: Sample) -> Tensor:
     return where.foreground(sample).expand_as(sample.image)
 
 
-@pytest.mark.parametrize("name", ["mixed_same", "mixed_rand", "gap"])
+@pytest.mark.parametrize(
+    "name", ["mixed_same", "mixed_rand", "gap", "mixed_next", "only_fg", "blur", "recolour", "self_paste", "same_class_paste"]
+)
 def test_background_probes_leave_objects_as_they_are(name):
     where = context("segmentation")
     for index in (0, 1, 4):
@@ -102,9 +105,10 @@ def test_background_probes_leave_objects_as_they_are(name):
 def test_mixed_takes_backgrounds_of_the_right_class():
     where = context("segmentation")
     for index in range(6):
-        donors = {name: apply(name, where, [index])[0].tags["donor"] for name in ("mixed_same", "mixed_rand")}
+        names = ("mixed_same", "mixed_rand", "mixed_next", "same_class_paste")
+        donors = {name: apply(name, where, [index])[0].tags["donor"] for name in names}
         kinds = {name: int(donor[-3:]) % 2 for name, donor in donors.items()}
-        assert kinds == {"mixed_same": index % 2, "mixed_rand": 1 - index % 2}
+        assert kinds == dict(zip(names, (index % 2, 1 - index % 2, 1 - index % 2, index % 2), strict=True))
         assert where.dataset.ids[index] not in donors.values()
 
 

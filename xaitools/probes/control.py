@@ -1,4 +1,4 @@
-"""Controls: changes that a sound measurement must not answer to.  They run with every probe run."""
+"""Controls: changes that a sound measurement must not answer to.  They run with every probe run; those of pasting are with it."""
 
 from __future__ import annotations
 

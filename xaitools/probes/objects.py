@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -141,6 +141,15 @@ class Context:
                 self._decisions.popitem(last=False)
         return self._decisions[key]
 
+    def alarms(self, image: Tensor) -> float | None:
+        """What of ``decisions`` the model gives to classes of objects; None without a model, or where it names the whole image."""
+        if self.model is None or self.model.task == "classification":
+            return None
+        data = self.dataset
+        names = data.things if self.model.task == "segmentation" else data.classes
+        known = {self.key(name) for name in names}
+        return sum(amount for index, amount in enumerate(self.decisions(image).values()) if index in known)
+
     def donors(self, name: str = "") -> Donors:
         """Images of the dataset ``name`` to take parts from; of this dataset by default."""
         if name not in self._donors:
@@ -170,18 +179,19 @@ class Donors:
         self._classes: dict[tuple[int, str], Hashable] = {}
         self._backgrounds: OrderedDict[int, Tensor] = OrderedDict()
 
-    def draw(self, sample: Sample, generator: np.random.Generator, by: str, wanted: Callable[[Hashable], bool]) -> int:
-        """Index of a random other image whose class (a ``Context.key``) is wanted.
+    def draw(self, sample: Sample, generator: np.random.Generator, by: str, wanted: Sequence[Callable[[Hashable], bool]]) -> int:
+        """Index of a random other image whose class (a ``Context.key``) the first of ``wanted`` takes that takes any.
 
         ``by`` is truth, or model: the class the model sees in the image.  Raises DataError if there is none.
         """
         order = generator.permutation(len(self.context.dataset))[:TRIES].tolist()
-        for index in order:
-            if self.same and self.context.dataset.ids[index] == sample.id:
-                continue
-            found = self._class(index, by)
-            if found is not None and wanted(found):
-                return int(index)
+        for takes in wanted:
+            for index in order:
+                if self.same and self.context.dataset.ids[index] == sample.id:
+                    continue
+                found = self._class(index, by)
+                if found is not None and takes(found):
+                    return int(index)
         raise DataError(f"no fitting donor among {len(order)} images")
 
     def samples(self, sample: Sample, generator: np.random.Generator, tries: int = TRIES) -> Iterator[Sample]:
