@@ -19,7 +19,7 @@ CHANGING = [name for name in NAMES if name != "identity"]
 MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
 PARAMS = {"artifact.remove": {"region": "20,24,32,32"}}
 STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark",
-          "only_fg", "no_fg", "only_bg", "blur", "self_paste"}  # fmt: skip
+          "only_fg", "no_fg", "only_bg", "blur", "self_paste", "diffusion", "silhouette", "edges"}  # fmt: skip
 """Without random numbers: another seed gives the same image."""
 TASKS = ("segmentation", "detection")
 
@@ -169,7 +169,7 @@ def test_fog_thickens_and_night_darkens():
 
 def test_select_knows_families_members_and_their_order():
     assert [each.name for each in select(["adversarial", "background", "domain", "mixed_same", "texture"])] == [
-        "fog", "night", "patch_shuffle", "gap", "mixed_same", "pgd",
+        "fog", "night", "patch_shuffle", "swap", "gap", "mixed_same", "pgd",
     ]  # fmt: skip
     assert [each.name for each in select(["background.mixed_rand"])] == ["mixed_rand"]
     assert {each.family for each in select(None)} <= set(FAMILIES)

@@ -17,20 +17,14 @@ from ..errors import DataError
 from ..types import IGNORE, Sample
 from .base import probe
 from .geometry import kept, lay, shift
-from .objects import Context, Donors
+from .objects import Context
 
 SHARE = 0.12
 """Largest share of the image that a pasted object's box takes; a larger object is scaled down."""
 
-SMALLEST = 0.003
-"""Objects of less than this share of their image are too small to be pasted."""
-
 SHRINK = 0.75
 STEPS = 5
 """Where no place is free, the object is made smaller so many times, each time by that factor."""
-
-TRIES = 50
-"""Images looked at for an object of another class."""
 
 
 @probe("cooccurrence.remove", family="cooccurrence", needs=("objects",), default=True, degrees=False)
@@ -68,7 +62,7 @@ def paste(sample: Sample, severity: int, generator: np.random.Generator, context
     if subject is None:
         raise DataError("no object in this image")
     pool = context.donors(donors)
-    other, mask, kind = _stranger(sample, pool, generator, context.key(subject))
+    other, mask, kind = pool.stranger(sample, generator, context.key(subject))
     taken = _union(context.objects(sample))
     if sample.boxes is not None:
         taken |= _union(context.pieces(sample).masks)
@@ -85,23 +79,6 @@ def paste(sample: Sample, severity: int, generator: np.random.Generator, context
 
 def _union(masks: Tensor) -> Tensor:
     return masks.any(0) if len(masks) else torch.zeros(masks.shape[1:], dtype=torch.bool)
-
-
-def _stranger(sample: Sample, pool: Donors, generator: np.random.Generator, own: object) -> tuple[Sample, Tensor, str]:
-    """An image, one of its objects (H, W) of another class than ``own``, and that class's name."""
-    for other in pool.samples(sample, generator, TRIES):
-        pieces = pool.context.pieces(other)
-        sizes, room = pieces.masks.flatten(1).sum(1).tolist(), SMALLEST * other.image[0].numel()
-        ignored = [False] * len(sizes) if other.ignore is None or pieces.semantic else other.ignore.tolist()
-        fitting = [
-            (row, kind)
-            for row, kind in enumerate(pool.context.kinds(pieces))
-            if kind and pool.context.key(kind) != own and sizes[row] >= room and not ignored[row]
-        ]
-        if fitting:
-            row, kind = fitting[int(generator.integers(len(fitting)))]
-            return other, pieces.masks[row], kind
-    raise DataError(f"no object of another class among {min(TRIES, len(pool.context.dataset))} images")
 
 
 def _place(mask: Tensor, taken: Tensor, generator: np.random.Generator) -> np.ndarray:

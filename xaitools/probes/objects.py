@@ -22,6 +22,12 @@ from ..types import IGNORE, Sample
 TRIES = 200
 """Donors looked at before one of the wanted class counts as not to be had."""
 
+FEW = 50
+"""Images looked at for an object of another class."""
+
+SMALLEST = 0.003
+"""Objects of less than this share of their image are too small to be taken."""
+
 DECIDED = 0.5
 """Score from which a box counts as a decision of the model."""
 
@@ -203,6 +209,26 @@ class Donors:
                 yield self.context.dataset[index]
             except DataError:
                 continue
+
+    def stranger(self, sample: Sample, generator: np.random.Generator, own: Hashable) -> tuple[Sample, Tensor, str]:
+        """Another image, one of its objects (H, W) of another class than ``own`` (a ``Context.key``), and that class's name.
+
+        Raises DataError if there is none among ``FEW`` images.
+        """
+        context = self.context
+        for other in self.samples(sample, generator, FEW):
+            pieces = context.pieces(other)
+            sizes, room = pieces.masks.flatten(1).sum(1).tolist(), SMALLEST * other.image[0].numel()
+            ignored = [False] * len(sizes) if other.ignore is None or pieces.semantic else other.ignore.tolist()
+            fitting = [
+                (row, kind)
+                for row, kind in enumerate(context.kinds(pieces))
+                if kind and context.key(kind) != own and sizes[row] >= room and not ignored[row]
+            ]
+            if fitting:
+                row, kind = fitting[int(generator.integers(len(fitting)))]
+                return other, pieces.masks[row], kind
+        raise DataError(f"no object of another class among {min(FEW, len(context.dataset))} images")
 
     def background(self, index: int) -> Tensor:
         """(3, H, W): the image with its objects painted over."""
