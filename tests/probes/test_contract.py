@@ -19,7 +19,7 @@ CHANGING = [name for name in NAMES if name != "identity"]
 MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
 PARAMS = {"artifact.remove": {"region": "20,24,32,32"}}
 STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark",
-          "only_fg", "no_fg", "only_bg", "blur", "self_paste", "diffusion", "silhouette", "edges"}  # fmt: skip
+          "only_fg", "no_fg", "only_bg", "blur", "self_paste", "diffusion", "silhouette", "edges", "dusk", "grey", "sketch"}  # fmt: skip
 """Without random numbers: another seed gives the same image."""
 TASKS = ("segmentation", "detection")
 
