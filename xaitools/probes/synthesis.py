@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .geometry import surface
 
-SIDE = 96
-"""Pixels along the side of a texture that is made."""
+SIDE, LEAST = 96, 32
+"""Pixels along the side of a texture that is made: as many as the longer side of the object's box, within these."""
 
 OCTAVES, DIRECTIONS = 3, 4
 """Of the bands that are matched."""
@@ -36,22 +36,23 @@ CYCLES = 3
 
 
 def texture(image: Tensor, mask: Tensor, generator: np.random.Generator) -> tuple[NDArray[np.float32], float]:
-    """A periodic picture (SIDE, SIDE, 3) in [0, 1] with the texture of the object ``mask`` (H, W) of ``image`` (3, H, W), and
-    the side in its pixels of a square with the object's area.
+    """A periodic picture (S, S, 3) in [0, 1], S from LEAST to SIDE, with the texture of the object ``mask`` (H, W) of ``image``
+    (3, H, W), and the side in its pixels of a square with the object's area.
 
     Noise takes the histogram of every oriented band, and of every colour, of the object, several times in turn.  Colours
     are decorrelated by their principal axes.  Where we differ from the paper: bands are not sampled down, and their
     filters are even in both directions; only pixels inside the mask count.
     """
     pixels, inside = _object(image, mask)
+    side = max(LEAST, *inside.shape)
     colours = pixels[inside].astype(np.float64)
     middle = colours.mean(0)
     _, axes = np.linalg.eigh(np.cov((colours - middle).T) if len(colours) > 1 else np.eye(3))
     wanted = torch.from_numpy(((pixels - middle) @ axes).transpose(2, 0, 1)).float()
     seen = torch.from_numpy(inside)
-    bands = [_quantiles(band[:, seen]) for band in _bands(wanted)]
-    own = _quantiles(wanted[:, seen])
-    made = _matched(torch.from_numpy(generator.standard_normal((3, SIDE, SIDE), dtype=np.float32)), own)
+    bands = [_quantiles(band[:, seen], side**2) for band in _bands(wanted)]
+    own = _quantiles(wanted[:, seen], side**2)
+    made = _matched(torch.from_numpy(generator.standard_normal((3, side, side), dtype=np.float32)), own)
     for _ in range(ROUNDS):
         made = _joined([_matched(band, goal) for band, goal in zip(_bands(made), bands, strict=True)])
         made = _matched(made, own)
@@ -102,16 +103,16 @@ def _joined(bands: list[Tensor]) -> Tensor:
     return torch.fft.irfft2(waves, s=size)  # type: ignore[arg-type]
 
 
-def _quantiles(values: Tensor) -> Tensor:
-    """(C, N) -> (C, SIDE * SIDE): the same distributions as so many values, rising."""
-    places = torch.linspace(0, values.shape[1] - 1, SIDE * SIDE)
+def _quantiles(values: Tensor, count: int) -> Tensor:
+    """(C, N) -> (C, count): the same distributions as so many values, rising."""
+    places = torch.linspace(0, values.shape[1] - 1, count)
     low = places.floor().long()
     ordered = values.sort(1).values
     return torch.lerp(ordered[:, low], ordered[:, (low + 1).clamp(max=values.shape[1] - 1)], places - low)
 
 
 def _matched(image: Tensor, goal: Tensor) -> Tensor:
-    """``image`` (C, SIDE, SIDE) with its values replaced, in their order, by those of ``goal`` (C, SIDE * SIDE)."""
+    """``image`` (C, S, S) with its values replaced, in their order, by those of ``goal`` (C, S * S)."""
     order = torch.from_numpy(image.flatten(1).numpy().argsort(1))  # several times as fast as torch's
     return torch.empty_like(goal).scatter_(1, order, goal).view_as(image)
 
