@@ -153,9 +153,9 @@ def test_conditions_are_shared():
     result = probe(model, Shapes(), ["gap", "mixed_same", "mixed_rand"])
     rows = from_table(result.records)
     assert {(row.condition, row.severity) for row in rows} == {
-        ("clean", 0), ("identity", 0), ("reencode", 1), ("mixed_same", 1), ("mixed_rand", 1)
+        ("clean", 0), ("identity", 0), ("reencode", 1), ("mixed_same", 1), ("mixed_rand", 1), ("scored_objects", 1)
     }  # fmt: skip
-    assert len(rows) == 5 * 12
+    assert len(rows) == 6 * 12
 
 
 def test_records_hold_all_that_the_report_needs():

@@ -59,6 +59,18 @@ def test_false_alarms_are_those_of_the_model():
     assert Context(Shapes()).alarms(whole.image) is None
 
 
+def test_references_are_the_unchanged_image_on_the_same_truth():
+    where = Context(Shapes(), reader("object"))
+    before = where.dataset[0]
+    objects, background = (apply(name, before, where, 3) for name in ("scored_objects", "scored_background"))
+    for reference, labelled, rows in ((objects, before.masks[0], 1), (background, ~before.masks[0], 0)):
+        assert torch.equal(reference.image, before.image) and len(reference.boxes) == rows
+        assert torch.equal(reference.semantic != IGNORE, labelled)
+    report = probe(reader("object"), Shapes(), ["blur", "mixed_rand"], severities=(1, 3)).report
+    assert all(row["reference"]["name"] == "scored_objects" for row in report["probes"].values())
+    assert report["probes"]["blur"]["primary"]["drop"] == pytest.approx(0, abs=0.01)  # the reader looks at objects alone
+
+
 def test_a_run_scores_what_is_left_of_the_background():
     report = probe(reader("object"), Shapes(), ["no_fg", "only_bg", "only_fg"]).report
     assert report["probes"]["no_fg"]["primary"]["value"] == 1.0  # all of it is seen as background

@@ -15,7 +15,7 @@ from xaitools.probes import FAMILIES, PROBES, Context, change, select
 from xaitools.types import IGNORE, Sample
 
 NAMES = sorted(PROBES)
-CHANGING = [name for name in NAMES if name != "identity"]
+CHANGING = [name for name in NAMES if name != "identity" and not name.startswith("scored_")]
 MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
 PARAMS = {"artifact.remove": {"region": "20,24,32,32"}}
 STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark",
@@ -24,7 +24,7 @@ STEADY = {"reencode", "hflip", "vflip", "scale", "cooccurrence.remove", "artifac
 TASKS = ("segmentation", "detection")
 
 
-CROWDED = {"cooccurrence.remove"}
+CROWDED = {"cooccurrence.remove", "scored_subject"}
 """Needs objects of several classes in an image."""
 EMPTYING = {"cooccurrence.remove", "cooccurrence.paste", "no_fg", "only_bg"}
 """Objects come or go."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.probes.toys import CLASSES, SIDE, Boxes, Shapes, reader
+from xaitools.audit import probe
 from xaitools.errors import DataError
 from xaitools.probes import Context, change
 from xaitools.types import IGNORE, Sample
@@ -27,6 +28,17 @@ def test_remove_takes_the_other_class_and_leaves_the_subject(masks):
         if masks:
             assert torch.equal(after.masks, before.masks[:1])
             assert torch.equal(after.semantic == IGNORE, other) and torch.equal(after.semantic[~other], before.semantic[~other])
+
+
+def test_what_is_left_is_compared_with_the_same_truth_of_the_unchanged_image():
+    where = context(company=True)
+    before = where.dataset[1]
+    (after,), (reference,) = (change(name, [before], 1, where) for name in ("cooccurrence.remove", "scored_subject"))
+    assert torch.equal(reference.image, before.image)
+    assert all(torch.equal(getattr(after, name), getattr(reference, name)) for name in ("semantic", "boxes", "labels", "masks"))
+    row = probe(where.model, where.dataset, ["cooccurrence.remove"]).report["probes"]["cooccurrence.remove"]
+    # the reader looks at the object alone
+    assert row["reference"] == {"name": "scored_subject", "value": row["primary"]["value"]} and row["primary"]["drop"] == 0.0
 
 
 def test_an_image_without_another_class_is_left_out():

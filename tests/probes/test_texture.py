@@ -93,6 +93,20 @@ def test_diffusion_keeps_strong_edges_levels_weak_ones_and_conserves_the_mean():
         assert torch.allclose(apart[:, parted == number].mean(1), image[:, parted == number].mean(1), atol=1e-5)
 
 
+@pytest.mark.parametrize("falling", [True, False])
+def test_diffusion_runs_along_slanted_edges(falling):
+    y, x = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
+    across = y - x if falling else y + x - 47
+    image = torch.where(across > 0, 0.8, 0.2).expand(3, -1, -1)
+    noisy = image + 0.05 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    after = diffused(noisy, torch.ones(48, 48, dtype=torch.int32), 30.0, contrast=0.05)
+    inner = torch.zeros(48, 48, dtype=torch.bool)
+    inner[8:40, 8:40] = True
+    # the edge stays where it is, and the noise on both sides of it goes
+    assert float((after - image)[:, inner & (across.abs() == 3)].abs().mean()) < 0.06
+    assert float((after - image)[:, inner & (across.abs() > 12)].abs().mean()) < 0.02
+
+
 def test_severity_lets_diffusion_run_longer():
     where = context()
     before = where.dataset[1]

@@ -7,7 +7,8 @@ it, not its label.  On data whose backgrounds follow the class the two agree; on
 pair every class with every background and hide a model that reads nothing else.  ``by=truth`` is the paper's.
 
 ``only_fg``, ``blur`` and ``recolour`` are scored on the objects alone too.  ``no_fg`` and ``only_bg`` show no object, and so
-have none in their truth: what a model still sees is a false alarm.
+have none in their truth: what a model still sees is a false alarm.  Each is compared with the unchanged image scored on
+the same part of its truth, lest a drop be one of the truth.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Wanted = Callable[[Hashable, Hashable], bool]
 """Whether a donor will do: (class of the image, class of the donor) -> bool."""
 
 
-@probe("mixed_same", family="background", needs=("objects", "donors"), degrees=False)
+@probe("mixed_same", family="background", needs=("objects", "donors"), degrees=False, reference="scored_objects")
 def mixed_same(
     sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "model"
 ) -> Sample:
@@ -50,7 +51,7 @@ def mixed_same(
     return mixed(sample, generator, context, donors, by, [operator.eq])
 
 
-@probe("mixed_rand", family="background", needs=("objects", "donors"), degrees=False)
+@probe("mixed_rand", family="background", needs=("objects", "donors"), degrees=False, reference="scored_objects")
 def mixed_rand(
     sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "model"
 ) -> Sample:
@@ -58,7 +59,7 @@ def mixed_rand(
     return mixed(sample, generator, context, donors, by, [operator.ne])
 
 
-@probe("mixed_next", family="background", needs=("objects", "donors"), degrees=False)
+@probe("mixed_next", family="background", needs=("objects", "donors"), degrees=False, reference="scored_objects")
 def mixed_next(
     sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "model"
 ) -> Sample:
@@ -75,14 +76,14 @@ contrast(
 )
 
 
-@probe("only_fg", family="background", needs=("objects",), degrees=False)
+@probe("only_fg", family="background", needs=("objects",), degrees=False, reference="scored_objects")
 def only_fg(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """The objects before the mean colour of the image (Xiao et al. 2020, Only-FG, which has black)."""
     flat = sample.image.mean((1, 2), keepdim=True).expand_as(sample.image)
     return before(sample, context.foreground(sample), flat)
 
 
-@probe("no_fg", family="background", needs=("objects",), degrees=False)
+@probe("no_fg", family="background", needs=("objects",), degrees=False, reference="scored_background")
 def no_fg(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """The objects painted over, so that nothing tells of their shape (Xiao et al. 2020, No-FG, which leaves them black).
 
@@ -91,14 +92,15 @@ def no_fg(sample: Sample, severity: int, generator: np.random.Generator, context
     false alarms.  Detection: no box is left to find, so mAP is undefined.  Classification has no word for nothing: the label
     stays, and the value is what the background alone achieves; there a *small* drop is the bad sign.
 
-    Recorded under MEASURED, of segmenters and detectors: ``false_alarms``, the share of the pixels, or the number of boxes with
-    a score of 0.5 or more, that the model gives to classes of objects.
+    Compared with the unchanged image scored beside its objects.  Recorded under MEASURED, of segmenters and detectors:
+    ``false_alarms``, the share of the pixels, or the number of boxes with a score of 0.5 or more, that the model gives to
+    classes of objects.
     """
     foreground = context.foreground(sample)
     return _emptied(sample, context, fill(sample.image, foreground), foreground)
 
 
-@probe("only_bg", family="background", needs=("objects",), degrees=False)
+@probe("only_bg", family="background", needs=("objects",), degrees=False, reference="scored_background")
 def only_bg(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """Flat boxes in the image's mean colour over the objects (Xiao et al. 2020, Only-BG-B, which has black).
 
@@ -110,7 +112,7 @@ def only_bg(sample: Sample, severity: int, generator: np.random.Generator, conte
     return _emptied(sample, context, image, covered)
 
 
-@probe("blur", family="background", needs=("objects",))
+@probe("blur", family="background", needs=("objects",), reference="scored_objects")
 def blur(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """The background out of focus; nothing of the objects bleeds into it."""
     foreground = context.foreground(sample)
@@ -122,7 +124,7 @@ def blur(sample: Sample, severity: int, generator: np.random.Generator, context:
     return before(sample, foreground, torch.where(torch.from_numpy(share > 1e-6), blurred, sample.image))
 
 
-@probe("recolour", family="background", needs=("objects",))
+@probe("recolour", family="background", needs=("objects",), reference="scored_objects")
 def recolour(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """The background in other colours: in CIELAB hues turn, to a random side, and a random tint is added; lightness stays."""
     turn, tint = RECOLOURS[severity - 1]
@@ -135,14 +137,26 @@ def recolour(sample: Sample, severity: int, generator: np.random.Generator, cont
     return before(sample, context.foreground(sample), image)
 
 
-@probe("self_paste", family="control", needs=("objects",), degrees=False)
+@probe("scored_objects", family="control", needs=("objects",))
+def scored_objects(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """The unchanged image, scored on the objects alone: what probes of the background are compared with."""
+    return _only(sample, context.foreground(sample))
+
+
+@probe("scored_background", family="control", needs=("objects",))
+def scored_background(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """The unchanged image, scored beside its objects: what ``no_fg`` and ``only_bg`` are compared with."""
+    return _without_rows(_only(sample, ~context.foreground(sample)))
+
+
+@probe("self_paste", family="control", needs=("objects",), degrees=False, reference="scored_objects")
 def self_paste(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """The objects pasted where they are, before the image's own background as it is painted for others: what pasting costs."""
     foreground = context.foreground(sample)
     return before(sample, foreground, fill(sample.image, foreground))
 
 
-@probe("same_class_paste", family="control", needs=("objects", "donors"), degrees=False)
+@probe("same_class_paste", family="control", needs=("objects", "donors"), degrees=False, reference="scored_objects")
 def same_class_paste(
     sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "truth"
 ) -> Sample:
@@ -167,10 +181,18 @@ def mixed(sample: Sample, generator: np.random.Generator, context: Context, dono
 
 def before(sample: Sample, foreground: Tensor, background: Tensor) -> Sample:
     """The objects of ``sample`` before ``background``, which has no label in the semantic map."""
-    semantic = sample.semantic
-    if semantic is not None:
-        semantic = torch.where(foreground, semantic, torch.full_like(semantic, IGNORE))
-    return replace(sample, image=paste(sample.image, foreground, background), semantic=semantic)
+    return replace(_only(sample, foreground), image=paste(sample.image, foreground, background))
+
+
+def _only(sample: Sample, part: Tensor) -> Sample:
+    """``sample`` with a label in the semantic map in ``part`` (H, W) bool alone."""
+    if sample.semantic is None:
+        return sample
+    return replace(sample, semantic=torch.where(part, sample.semantic, torch.full_like(sample.semantic, IGNORE)))
+
+
+def _without_rows(sample: Sample) -> Sample:
+    return sample if sample.boxes is None else kept(sample, torch.zeros(len(sample.boxes), dtype=torch.bool))
 
 
 def _following(sample: Sample, context: Context) -> list[Wanted]:
@@ -188,9 +210,7 @@ def _is(wanted: Hashable, own: Hashable, other: Hashable) -> bool:
 
 def _emptied(sample: Sample, context: Context, image: Tensor, gone: Tensor) -> Sample:
     """``image`` in place of that of ``sample``, with a truth without objects."""
-    none = torch.zeros(0 if sample.boxes is None else len(sample.boxes), dtype=torch.bool)
-    found = replace(sample, image=image, semantic=context.uncovered(sample, gone))
-    found = kept(found, none) if sample.boxes is not None else found
+    found = _without_rows(replace(sample, image=image, semantic=context.uncovered(sample, gone)))
     alarms = context.alarms(image.clamp(0, 1))
     return found if alarms is None else replace(found, tags={**sample.tags, MEASURED: {"false_alarms": alarms}})
 

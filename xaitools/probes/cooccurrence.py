@@ -27,18 +27,29 @@ STEPS = 5
 """Where no place is free, the object is made smaller so many times, each time by that factor."""
 
 
-@probe("cooccurrence.remove", family="cooccurrence", needs=("objects",), default=True, degrees=False)
+@probe("cooccurrence.remove", family="cooccurrence", needs=("objects",), default=True, degrees=False, reference="scored_subject")
 def remove(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """All objects of classes other than the subject's are painted over; scored on what is left.
 
     Their boxes and masks are dropped and their pixels have no label in the semantic map.  No pixel of the subject's
     objects changes; where boxes stand for masks, what lies in a box of the subject's stays.  An image without an
-    object of another class is left out.
+    object of another class is left out.  Compared with the unchanged image scored on the same truth.
     """
+    left, gone, keep = _subject_alone(sample, context)
+    return replace(left, image=fill(sample.image, gone, keep))
+
+
+@probe("scored_subject", family="control", needs=("objects",))
+def scored_subject(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """The unchanged image, scored on what ``cooccurrence.remove`` leaves: what that is compared with."""
+    return _subject_alone(sample, context)[0]
+
+
+def _subject_alone(sample: Sample, context: Context) -> tuple[Sample, Tensor, Tensor]:
+    """``sample`` with the truth of its subject's class alone, where all others are, and where the subject's objects are."""
     pieces = context.pieces(sample)
     subject = context.subject(sample)
-    kinds = context.kinds(pieces)
-    own = torch.tensor([kind in (subject, "") for kind in kinds], dtype=torch.bool)
+    own = torch.tensor([kind in (subject, "") for kind in context.kinds(pieces)], dtype=torch.bool)
     keep = _union(pieces.masks[own])
     gone = _union(pieces.masks[~own]) & ~keep
     if subject is None or not bool(own.any()) or not bool(gone.any()):
@@ -46,8 +57,8 @@ def remove(sample: Sample, severity: int, generator: np.random.Generator, contex
     semantic = sample.semantic
     if semantic is not None:
         semantic = torch.where(gone, torch.full_like(semantic, IGNORE), semantic)
-    sample = replace(sample, image=fill(sample.image, gone, keep), semantic=semantic)
-    return sample if sample.boxes is None and sample.masks is None else kept(sample, own)
+    sample = replace(sample, semantic=semantic)
+    return (sample if sample.boxes is None and sample.masks is None else kept(sample, own)), gone, keep
 
 
 @probe("cooccurrence.paste", family="cooccurrence", needs=("objects", "others"), degrees=False)
