@@ -37,7 +37,7 @@ def test_the_means_are_those_of_the_records(few):
     result = probe(reader("background"), Shapes(tied=False), [few, "fog"], severities=(2, 5))
     row, rows = result.report["probes"][few], from_table(result.records)
     values = {(name, severity): mean_iou(rows, (name, severity)) for name in CHEAP for severity in (2, 5)}
-    assert {row.condition for row in rows} == {"clean", "identity", "reencode", "fog", *CHEAP}
+    assert {row.condition for row in rows} == {"clean", "identity", "reencode", "resize", "fog", *CHEAP}
     assert values["distortion.fog", 5] != mean_iou(rows, ("fog", 5)) == result.report["probes"]["fog"]["severities"][1]["value"]
     clean, members = mean_iou(rows, ("clean", 0)), {name: np.mean([values[name, 2], values[name, 5]]) for name in CHEAP}
     mpc, still = np.mean(list(members.values())), np.mean([members["contrast"], members["distortion.fog"]])
@@ -72,14 +72,14 @@ def test_parameters_are_handed_to_the_members_and_told():
         model, data, ["benchmark"], severities=(1, 4), params={"benchmark": {"mode": "relative"}, "elastic_transform": {"labels": "moved"}}
     )
     assert {name for name, each in plan.params.items() if each.get("mode") == "relative"} == {
-        "benchmark", "defocus_blur", "glass_blur", "motion_blur", "snow", "pixelate",
+        "benchmark", "defocus_blur", "glass_blur", "motion_blur", "distortion.snow", "pixelate",
     }  # fmt: skip
     assert plan.params["elastic_transform"]["labels"] == "moved"
     entry = PROBES["benchmark"]
     assert scored(entry, 4)[9] == Condition("distortion.fog", 4) and set(scored(entry, 1)) < set(plan.conditions)
-    assert len(plan.conditions) == 3 + 2 * 15 and [each.name for each in select(["distortion", "snow"])] == ["benchmark", "snow"]
+    assert len(plan.conditions) == 4 + 2 * 15 and [each.name for each in select(["distortion", "contrast"])] == ["benchmark", "contrast"]
     with pytest.raises(XaiError, match="differ, but they share images"):
-        make_plan(model, data, ["benchmark"], params={"benchmark": {"mode": "relative"}, "snow": {"mode": "absolute"}})
+        make_plan(model, data, ["benchmark"], params={"benchmark": {"mode": "relative"}, "distortion.snow": {"mode": "absolute"}})
 
 
 def test_what_is_not_as_published_is_said(few):

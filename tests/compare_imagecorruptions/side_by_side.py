@@ -40,7 +40,7 @@ DRAWN = ("frost",)
 
 
 def ours(name: str) -> Any:
-    return PROBES["distortion.fog" if name == "fog" else name]
+    return PROBES[f"distortion.{name}" if name in ("fog", "snow") else name]
 
 
 def environment(home: Path = HOME) -> Path:

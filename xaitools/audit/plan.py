@@ -50,7 +50,11 @@ class Condition:
 
 
 CLEAN = Condition("clean", 0)
-IDENTITY, REENCODE = Condition("identity", 0), Condition("reencode", 1)
+ALWAYS = Condition("identity", 0), Condition("reencode", 1), Condition("resize", 1)
+"""Controls of every run."""
+
+RANDOM = "random_direction"
+"""The control of attacks, at their severities."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def make_plan(
     lacking = {entry.name: why for entry in asked if (why := context.lacks(entry.needs))}
     chosen = tuple(entry for entry in asked if entry.name not in lacking)
     used = {name: PROBES[name] for entry in chosen for name in (entry.name, *sides(entry)) if name in PROBES}
-    used |= {name: PROBES[name] for name in controls(chosen)}
+    used |= {name: PROBES[name] for control in controls(chosen) for name in (control, PROBES[control].reference) if name in PROBES}
     values = _parameters(chosen, used, params or {}, {entry.name for entry in asked})
     steps = {entry.name: tuple(dict.fromkeys(entry.severity(each) for each in sorted(severities))) for entry in chosen}
     conditions = _conditions(chosen, steps)
@@ -164,8 +168,13 @@ def scored(entry: Probe, severity: int) -> tuple[Condition, ...]:
 
 def controls(chosen: Sequence[Probe]) -> tuple[str, ...]:
     """Names of the controls that run along with these probes."""
-    attacked = any("gradients" in entry.needs for entry in chosen)
-    return (IDENTITY.probe, REENCODE.probe, *(("random_direction",) if attacked else ()))
+    pasted = [entry for entry in chosen if entry.family == "background"]
+    asked = {
+        RANDOM: any("gradients" in entry.needs for entry in chosen),
+        "self_paste": bool(pasted),
+        "same_class_paste": any("donors" in entry.needs for entry in pasted),
+    }
+    return (*(each.probe for each in ALWAYS), *(name for name, wanted in asked.items() if wanted))
 
 
 def _check(severities: Sequence[int], limit: int | None, batch_size: int) -> None:
@@ -189,7 +198,7 @@ def _parameters(
         resolve(entry, given.get(entry.name))
         handed = set(sides(entry)) & used.keys() - {entry.name}
         if "gradients" in entry.needs:
-            handed |= {"random_direction"}
+            handed |= {RANDOM}
         for side in handed:
             for name, value in given.get(entry.name, {}).items():
                 if name in used[side].defaults and wanted[side].setdefault(name, value) != value:
@@ -198,10 +207,12 @@ def _parameters(
 
 
 def _conditions(chosen: Sequence[Probe], severities: Mapping[str, tuple[int, ...]]) -> tuple[Condition, ...]:
-    found = [CLEAN, IDENTITY, REENCODE]
+    found = [CLEAN, *ALWAYS]
+    pasted = [PROBES[name] for name in controls(chosen)[len(ALWAYS) :] if name != RANDOM]
+    found += [Condition(name, 1) for entry in pasted for name in (entry.reference, entry.name)]
     for entry in chosen:
         names = [entry.reference] if entry.reference in PROBES else []
-        names += ["random_direction"] if "gradients" in entry.needs else []
+        names += [RANDOM] if "gradients" in entry.needs else []
         for severity in severities[entry.name]:
             found += [*scored(entry, severity), *(Condition(name, severity) for name in names)]
     return tuple(dict.fromkeys(found))

@@ -12,7 +12,7 @@ from ..metrics import METRIC, Drawn, Table, image_weights, interval, needed, pai
 from ..metrics.accuracy import defined
 from ..probes import PROBES, Context, Probe
 from ..probes.base import COMMON
-from .plan import CLEAN, IDENTITY, REENCODE, Condition, Plan, controls, scored
+from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
 from .records import MEASURED, Row
 
 USUAL = 3
@@ -124,16 +124,17 @@ def make_report(tally: Tally, context: Context) -> Facts:
 
 def _controls(plan: Plan) -> dict[str, Condition]:
     """The condition that stands for each control."""
-    found = {"identity": IDENTITY, "reencode": REENCODE}
-    if "random_direction" in controls(plan.probes):
+    found = {each.probe: each for each in ALWAYS} | {name: Condition(name, 1) for name in controls(plan.probes)[len(ALWAYS) :]}
+    if RANDOM in found:
         steps = plan.severities[next(entry.name for entry in plan.probes if "gradients" in entry.needs)]
-        found["random_direction"] = Condition("random_direction", primary(steps))
+        found[RANDOM] = Condition(RANDOM, primary(steps))
     return found
 
 
 def _control(tally: Tally, condition: Condition) -> Facts:
-    found = tally.drop(CLEAN, condition)
-    return {"drop": found["drop"], "ci": found["ci"], "n": len(tally.shared(CLEAN, condition)), "severity": condition.severity}
+    reference = reference_of(PROBES[condition.probe], condition.severity)
+    found = tally.drop(reference, condition)
+    return {"drop": found["drop"], "ci": found["ci"], "n": len(tally.shared(reference, condition)), "severity": condition.severity}
 
 
 def primary(severities: Sequence[int]) -> int:

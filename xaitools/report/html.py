@@ -43,6 +43,9 @@ MOST = 14 * 2**20
 CONTROLS = {
     "identity": "nothing was changed: must be exactly 0",
     "reencode": "written as JPEG of quality 95 and read again",
+    "resize": "enlarged by half and reduced again",
+    "self_paste": "objects pasted where they are, before their own background painted over",
+    "same_class_paste": "objects pasted before another background of their class",
     "random_direction": "noise as large as the attack's, in a random direction",
 }
 

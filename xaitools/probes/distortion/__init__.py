@@ -13,8 +13,8 @@ from . import blur, digital, elastic, noise, weather
 from .corruption import FAMILY
 
 TEST = (
-    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost",
-    "distortion.fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "distortion.snow",
+    "frost", "distortion.fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
 )  # fmt: skip
 """The test corruptions of ImageNet-C; the other four are held out for validation and belong to no benchmark."""
 

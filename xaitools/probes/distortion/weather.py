@@ -40,7 +40,7 @@ GREY = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
 probe("distortion.fog", family=FAMILY)(fog)
 
 
-@corruption("snow")
+@corruption("distortion.snow")
 def snow(image: Tensor, severity: int, generator: np.random.Generator, *, mode: str = "absolute") -> Tensor:
     """Flakes fall in streaks before a whitened scene.  A higher severity does not always hurt more."""
     mean, deviation, size, threshold, reach, sigma, own = SNOW[severity - 1]
