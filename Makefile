@@ -1,11 +1,12 @@
 # make demo   the main job, on what ships with the project
 # make test   what CI runs
 # make check  the same and the long part
+# make distortion  our corruptions beside imagecorruptions-imaug, which it puts into .venv/imagecorruptions
 # Each sets up .venv by itself; only Python 3.11 or later is needed.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint
+.PHONY: demo test check lint distortion
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -21,6 +22,9 @@ test: lint
 
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+distortion: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/distortion.py
 
 # uv installs in seconds what takes plain pip minutes; it comes from the registry like everything else
 .venv/ready: pyproject.toml constraints.txt

@@ -55,7 +55,7 @@ def test_a_clean_run_says_what_interface_promises():
     report = result.report
     assert {"model", "dataset", "task", "n", "skipped", "metric", "clean", "controls", "probes", "warnings"} <= set(report)
     assert report["controls"]["identity"]["drop"] == 0.0 and report["controls"]["identity"]["ci"] == [0.0, 0.0]
-    assert set(report["controls"]) == {"identity", "reencode", "random_direction"}
+    assert set(report["controls"]) == {"identity", "reencode", "resize", "random_direction"}
     assert (report["n"], report["metric"], report["skipped"]) == (12, "mIoU", [])
     for row in report["probes"].values():
         assert [cell["severity"] for cell in row["severities"]] == [1, 3, 5] and row["primary"]["severity"] == 3
@@ -153,9 +153,10 @@ def test_conditions_are_shared():
     result = probe(model, Shapes(), ["gap", "mixed_same", "mixed_rand"])
     rows = from_table(result.records)
     assert {(row.condition, row.severity) for row in rows} == {
-        ("clean", 0), ("identity", 0), ("reencode", 1), ("mixed_same", 1), ("mixed_rand", 1)
+        ("clean", 0), ("identity", 0), ("reencode", 1), ("resize", 1), ("mixed_same", 1), ("mixed_rand", 1), ("scored_objects", 1),
+        ("self_paste", 1), ("same_class_paste", 1),
     }  # fmt: skip
-    assert len(rows) == 5 * 12
+    assert len(rows) == 6 * 12
 
 
 def test_records_hold_all_that_the_report_needs():

@@ -14,12 +14,25 @@ from xaitools.errors import XaiError
 from xaitools.probes import FAMILIES, PROBES, Context, change, select
 from xaitools.types import IGNORE, Sample
 
-NAMES = sorted(PROBES)
-CHANGING = [name for name in NAMES if name != "identity"]
+NAMES = sorted(name for name in PROBES if not PROBES[name].members)  # what stands for several changes nothing itself
+CHANGING = [name for name in NAMES if name != "identity" and not name.startswith("scored_")]
+MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
+PARAMS = {"artifact.remove": {"region": "20,24,32,32"}}
+STEADY = {"reencode", "resize", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark",
+          "only_fg", "no_fg", "only_bg", "blur", "self_paste", "diffusion", "silhouette", "edges", "dusk", "grey", "sketch",
+          "defocus_blur", "gaussian_blur", "zoom_blur", "brightness", "contrast", "saturate", "pixelate", "jpeg_compression"}  # fmt: skip
+"""Without random numbers: another seed gives the same image."""
 TASKS = ("segmentation", "detection")
 
 
-def context(task: str, **options: object) -> Context:
+CROWDED = {"cooccurrence.remove", "scored_subject"}
+"""Needs objects of several classes in an image."""
+EMPTYING = {"cooccurrence.remove", "cooccurrence.paste", "no_fg", "only_bg"}
+"""Objects come or go."""
+
+
+def context(task: str, name: str = "", **options: object) -> Context:
+    options |= {"company": True} if name in CROWDED else {}
     model = reader("object") if task == "segmentation" else detector()
     return Context(Shapes(**options), model)  # type: ignore[arg-type]
 
@@ -27,7 +40,7 @@ def context(task: str, **options: object) -> Context:
 def apply(name: str, where: Context, indices: list[int], severity: int | None = None, **options: object) -> list[Sample]:
     samples = [where.dataset[index] for index in indices]
     severity = PROBES[name].severity(3) if severity is None else severity
-    params = {"by": "truth"} if "by" in PROBES[name].defaults else None
+    params = {"by": "truth"} if "by" in PROBES[name].defaults else PARAMS.get(name)
     found = change(name, samples, severity, where, params=params, **options)  # type: ignore[arg-type]
     assert all(isinstance(sample, Sample) for sample in found), found
     return found  # type: ignore[return-value]
@@ -41,7 +54,7 @@ def same_truth(one: Sample, other: Sample) -> bool:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_severity_0_is_the_identity(name, task):
-    where = context(task)
+    where = context(task, name)
     for before, after in zip([where.dataset[0], where.dataset[1]], apply(name, where, [0, 1], severity=0), strict=True):
         assert torch.equal(before.image, after.image) and torch.equal(before.semantic, after.semantic)
         assert same_truth(before, after)
@@ -49,34 +62,35 @@ def test_severity_0_is_the_identity(name, task):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", CHANGING)
-def test_an_image_changes_within_its_range_and_keeps_its_boxes(name, task):
-    where = context(task)
+def test_an_image_changes_within_its_range_and_keeps_its_boxes_unless_it_moves(name, task):
+    where = context(task, name)
     for severity in range(1, 6) if PROBES[name].degrees else [1]:
         before, (after,) = where.dataset[1], apply(name, where, [1], severity)
         assert after.image.shape == before.image.shape and after.image.dtype == torch.float32
         assert float(after.image.min()) >= 0 and float(after.image.max()) <= 1
         assert not torch.equal(after.image, before.image)
-        assert same_truth(before, after)
+        assert name in {*MOVING, *EMPTYING} or same_truth(before, after)
 
 
 @pytest.mark.parametrize("name", CHANGING)
 def test_same_seed_same_image_in_any_order_and_batch(name):
-    where = context("segmentation")
+    where = context("segmentation", name)
     one = apply(name, where, [0, 1, 2, 3])
-    other = apply(name, context("segmentation"), [3, 1])
+    other = apply(name, context("segmentation", name), [3, 1])
     close = 1e-6 if PROBES[name].batched else 0.0
     for first, second in ((one[3], other[0]), (one[1], other[1])):
         assert float((first.image - second.image).abs().max()) <= close
-    if name not in ("reencode",):
-        (third,) = apply(name, where, [1], seed=1)
-        assert not torch.equal(one[1].image, third.image)
+    others = (apply(name, where, [1], seed=seed)[0] for seed in (1, 2, 3))  # two seeds may draw the same donor
+    assert all(torch.equal(one[1].image, other.image) for other in others) is (name in STEADY)
 
 
 def inside(where: Context, sample: Sample) -> Tensor:
     return where.foreground(sample).expand_as(sample.image)
 
 
-@pytest.mark.parametrize("name", ["mixed_same", "mixed_rand", "gap"])
+@pytest.mark.parametrize(
+    "name", ["mixed_same", "mixed_rand", "gap", "mixed_next", "only_fg", "blur", "recolour", "self_paste", "same_class_paste"]
+)
 def test_background_probes_leave_objects_as_they_are(name):
     where = context("segmentation")
     for index in (0, 1, 4):
@@ -91,9 +105,10 @@ def test_background_probes_leave_objects_as_they_are(name):
 def test_mixed_takes_backgrounds_of_the_right_class():
     where = context("segmentation")
     for index in range(6):
-        donors = {name: apply(name, where, [index])[0].tags["donor"] for name in ("mixed_same", "mixed_rand")}
+        names = ("mixed_same", "mixed_rand", "mixed_next", "same_class_paste")
+        donors = {name: apply(name, where, [index])[0].tags["donor"] for name in names}
         kinds = {name: int(donor[-3:]) % 2 for name, donor in donors.items()}
-        assert kinds == {"mixed_same": index % 2, "mixed_rand": 1 - index % 2}
+        assert kinds == dict(zip(names, (index % 2, 1 - index % 2, 1 - index % 2, index % 2), strict=True))
         assert where.dataset.ids[index] not in donors.values()
 
 
@@ -154,7 +169,7 @@ def test_fog_thickens_and_night_darkens():
 
 def test_select_knows_families_members_and_their_order():
     assert [each.name for each in select(["adversarial", "background", "domain", "mixed_same", "texture"])] == [
-        "fog", "night", "patch_shuffle", "gap", "mixed_same", "pgd",
+        "fog", "night", "patch_shuffle", "swap", "gap", "mixed_same", "pgd",
     ]  # fmt: skip
     assert [each.name for each in select(["background.mixed_rand"])] == ["mixed_rand"]
     assert {each.family for each in select(None)} <= set(FAMILIES)

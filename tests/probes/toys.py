@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xaitools.adapters import SegmentationModel
+from xaitools.data.objects import extents
 from xaitools.errors import DataError
 from xaitools.types import Prediction, Sample
 
@@ -19,15 +20,21 @@ OBJECTS = torch.tensor([[0.2, 0.95, 0.3], [0.7, 0.95, 0.3]]).view(2, 3, 1, 1)
 
 
 class Shapes:
-    """One disc or square an image.  ``tied``: red backgrounds behind discs, blue ones behind squares; else any."""
+    """One disc or square an image, with ``company`` also a small one of the other kind in a corner far from it.
+
+    ``tied``: red backgrounds behind discs, blue ones behind squares; else any.
+    """
 
     task = "detection"
     classes = KINDS
     semantic_classes = CLASSES
     things = frozenset(KINDS)
 
-    def __init__(self, n: int = 12, *, tied: bool = True, broken: Collection[int] = (), masks: bool = True, kinds: int = 2) -> None:
+    def __init__(
+        self, n: int = 12, *, tied: bool = True, broken: Collection[int] = (), masks: bool = True, kinds: int = 2, company: bool = False
+    ) -> None:
         self.name, self.tied, self.broken, self.masks, self.kinds = f"shapes-{n}", tied, broken, masks, kinds
+        self.company = company
         self.ids = [f"shape-{index:03d}" for index in range(n)]
 
     def __len__(self) -> int:
@@ -39,14 +46,25 @@ class Shapes:
         generator = torch.Generator().manual_seed(index)
         kind = index % self.kinds
         ground = kind if self.tied else int(torch.randint(2, (), generator=generator))
-        mask = self._mask(kind, generator)
-        image = torch.where(mask, OBJECTS[kind], BACKGROUNDS[ground]) + 0.04 * torch.rand(3, SIDE, SIDE, generator=generator)
-        rows, columns = torch.where(mask.any(1))[0], torch.where(mask.any(0))[0]
-        box = torch.tensor([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]]).float()
+        masks, kinds = self._mask(kind, generator)[None], [kind]
+        if self.company:
+            masks, kinds = torch.cat([masks, self._corner(masks[0])]), [kind, 1 - kind]
+        image = BACKGROUNDS[ground].expand(-1, SIDE, SIDE)
+        for mask, each in zip(masks, kinds, strict=True):
+            image = torch.where(mask, OBJECTS[each], image)
+        image = image + 0.04 * torch.rand(3, SIDE, SIDE, generator=generator)
+        labels = torch.tensor(kinds)
         return Sample(
-            self.ids[index], image, semantic=mask * (kind + 1) if self.masks else None, boxes=box, labels=torch.tensor([kind]),
-            masks=mask[None] if self.masks else None, tags={"ground": ground},
+            self.ids[index], image, semantic=(masks * (labels + 1)[:, None, None]).sum(0) if self.masks else None,
+            boxes=torch.tensor(extents(masks)).float(), labels=labels, masks=masks if self.masks else None, tags={"ground": ground},
         )  # fmt: skip
+
+    @staticmethod
+    def _corner(mask: Tensor) -> Tensor:
+        """(1, H, W): a square of 4 pixels in the free half."""
+        corner = torch.zeros_like(mask)
+        corner[-4:, -4:] = True
+        return (corner if bool(mask[: SIDE // 2].sum() > mask[SIDE // 2 :].sum()) else corner.flip(0))[None]
 
     @staticmethod
     def _mask(kind: int, generator: torch.Generator) -> Tensor:

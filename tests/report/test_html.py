@@ -95,7 +95,7 @@ def test_undefined_numbers_are_words():
 
 def test_a_detector_gets_its_pictures(tmp_path):
     written = save_probe(probe(Boxes(), Shapes(6), ["texture"]), tmp_path / "run")
-    assert [path.name for path in written] == ["report.json", "report.html", "drops.png", "patch_shuffle.png"]
+    assert [path.name for path in written] == ["report.json", "report.html", "drops.png", "patch_shuffle.png", "swap.png"]
     assert save_probe(probe(Boxes(), Shapes(6), ["texture"]), tmp_path / "run") == written
 
 

@@ -12,7 +12,7 @@ from ..errors import XaiError
 from ..probes import Probe
 from ..types import Prediction, Sample
 from .plan import Condition
-from .tally import Tally, reference_of
+from .tally import Tally, primary, reference_of
 from .work import Worker
 
 WORST = 2
@@ -50,9 +50,17 @@ def make_examples(tally: Tally, worker: Worker, report: dict) -> tuple[Example, 
     return tuple(example for entry in tally.plan.probes for example in _of(entry, tally, worker, report))
 
 
+def shown(entry: Probe, row: dict) -> Condition:
+    """What stands for a probe in pictures: its primary condition; of several members the one that costs most."""
+    if not entry.members:
+        return Condition(entry.images, row["primary"]["severity"])
+    worst = max(entry.members, key=lambda name: row["members"][name]["drop"] or 0)
+    return Condition(worst, primary([each["severity"] for each in row["severities"]]))
+
+
 def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Example]:
-    severity = report["probes"][entry.name]["primary"]["severity"]
-    condition, reference = Condition(entry.images, severity), reference_of(entry, severity)
+    condition = shown(entry, report["probes"][entry.name])
+    severity, reference = condition.severity, reference_of(entry, condition.severity)
     drops = tally.image_drops(reference, condition)
     order = sorted(drops, key=lambda item: (-drops[item], item))
     places = {worker.dataset.ids[index]: index for index in tally.plan.members[condition.probe]}
@@ -63,7 +71,7 @@ def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Ex
         before, after = (worker.outcomes([sample], each)[0] for each in (reference, condition))
         if not isinstance(before, XaiError) and not isinstance(after, XaiError):
             yield Example(
-                item, entry.name, severity, roles[item], drops[item], entry.images, entry.degrees, entry.reference,
+                item, entry.name, severity, roles[item], drops[item], condition.probe, entry.degrees, entry.reference,
                 before[0].image, after[0].image, _as_prediction(worker.context.truth(sample), after[1]), before[1], after[1],
             )  # fmt: skip
 

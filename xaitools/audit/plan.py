@@ -50,7 +50,11 @@ class Condition:
 
 
 CLEAN = Condition("clean", 0)
-IDENTITY, REENCODE = Condition("identity", 0), Condition("reencode", 1)
+ALWAYS = Condition("identity", 0), Condition("reencode", 1), Condition("resize", 1)
+"""Controls of every run."""
+
+RANDOM = "random_direction"
+"""The control of attacks, at their severities."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,8 @@ def make_plan(
     context = Context(dataset, model, classes_map)
     lacking = {entry.name: why for entry in asked if (why := context.lacks(entry.needs))}
     chosen = tuple(entry for entry in asked if entry.name not in lacking)
-    used = {name: PROBES[name] for entry in chosen for name in (entry.name, entry.images, entry.reference) if name in PROBES}
-    used |= {name: PROBES[name] for name in controls(chosen)}
+    used = {name: PROBES[name] for entry in chosen for name in (entry.name, *sides(entry)) if name in PROBES}
+    used |= {name: PROBES[name] for control in controls(chosen) for name in (control, PROBES[control].reference) if name in PROBES}
     values = _parameters(chosen, used, params or {}, {entry.name for entry in asked})
     steps = {entry.name: tuple(dict.fromkeys(entry.severity(each) for each in sorted(severities))) for entry in chosen}
     conditions = _conditions(chosen, steps)
@@ -152,10 +156,25 @@ def make_plan(
     return Plan(facts, chosen, steps, values, conditions, members, seed, batch_size, tuple(warnings)), context
 
 
+def sides(entry: Probe) -> tuple[str, ...]:
+    """Names of what a probe compares: the probes whose images it scores, and its reference."""
+    return (*(entry.members or (entry.images,)), entry.reference)
+
+
+def scored(entry: Probe, severity: int) -> tuple[Condition, ...]:
+    """The conditions whose metric, or the mean of whose metrics, is a probe's value at a severity."""
+    return tuple(Condition(name, PROBES[name].severity(severity)) for name in entry.members or (entry.images,))
+
+
 def controls(chosen: Sequence[Probe]) -> tuple[str, ...]:
     """Names of the controls that run along with these probes."""
-    attacked = any("gradients" in entry.needs for entry in chosen)
-    return (IDENTITY.probe, REENCODE.probe, *(("random_direction",) if attacked else ()))
+    pasted = [entry for entry in chosen if entry.family == "background"]
+    asked = {
+        RANDOM: any("gradients" in entry.needs for entry in chosen),
+        "self_paste": bool(pasted),
+        "same_class_paste": any("donors" in entry.needs for entry in pasted),
+    }
+    return (*(each.probe for each in ALWAYS), *(name for name, wanted in asked.items() if wanted))
 
 
 def _check(severities: Sequence[int], limit: int | None, batch_size: int) -> None:
@@ -170,17 +189,17 @@ def _check(severities: Sequence[int], limit: int | None, batch_size: int) -> Non
 def _parameters(
     chosen: Sequence[Probe], used: Mapping[str, Probe], given: Mapping[str, Mapping[str, Any]], asked: set[str]
 ) -> dict[str, dict[str, Any]]:
-    """All parameters by probe.  Those of a contrast are handed to both of its sides, those of an attack to its control."""
+    """All parameters by probe.  Those of a contrast or an aggregate are handed to all its sides, those of an attack to its control."""
     for name in given:
         if name not in used and name not in asked:
             raise XaiError(unknown("probe in --set", name, used))
     wanted = {name: dict(given.get(name, {})) for name in used}
     for entry in chosen:
         resolve(entry, given.get(entry.name))
-        sides = {entry.images, entry.reference} & used.keys() - {entry.name}
+        handed = set(sides(entry)) & used.keys() - {entry.name}
         if "gradients" in entry.needs:
-            sides |= {"random_direction"}
-        for side in sides:
+            handed |= {RANDOM}
+        for side in handed:
             for name, value in given.get(entry.name, {}).items():
                 if name in used[side].defaults and wanted[side].setdefault(name, value) != value:
                     raise XaiError(f"{entry.name}.{name} and {side}.{name} differ, but they share images; set one of them")
@@ -188,11 +207,14 @@ def _parameters(
 
 
 def _conditions(chosen: Sequence[Probe], severities: Mapping[str, tuple[int, ...]]) -> tuple[Condition, ...]:
-    found = [CLEAN, IDENTITY, REENCODE]
+    found = [CLEAN, *ALWAYS]
+    pasted = [PROBES[name] for name in controls(chosen)[len(ALWAYS) :] if name != RANDOM]
+    found += [Condition(name, 1) for entry in pasted for name in (entry.reference, entry.name)]
     for entry in chosen:
-        names = [entry.images] + ([entry.reference] if entry.reference in PROBES else [])
-        names += ["random_direction"] if "gradients" in entry.needs else []
-        found += [Condition(name, severity) for name in names for severity in severities[entry.name]]
+        names = [entry.reference] if entry.reference in PROBES else []
+        names += [RANDOM] if "gradients" in entry.needs else []
+        for severity in severities[entry.name]:
+            found += [*scored(entry, severity), *(Condition(name, severity) for name in names)]
     return tuple(dict.fromkeys(found))
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import METRIC, Table, image_weights, interval, needed, paired_drop
+from ..metrics import METRIC, Drawn, Table, image_weights, interval, needed, paired_drop
 from ..metrics.accuracy import defined
-from ..probes import Context, Probe
-from .plan import CLEAN, IDENTITY, REENCODE, Condition, Plan, controls
+from ..probes import PROBES, Context, Probe
+from ..probes.base import COMMON
+from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
 from .records import MEASURED, Row
 
 USUAL = 3
@@ -43,10 +44,10 @@ class Tally:
         rows = self.good(condition)
         return Table(self.task, self.classes, [rows[item].metric for item in items])
 
-    def shared(self, one: Condition, other: Condition) -> list[str]:
-        """Items that are sound under both conditions, in the dataset's order: the rest is left out on both sides."""
-        wanted = self.good(other)
-        return [item for item in self.good(one) if item in wanted]
+    def shared(self, one: Condition, *others: Condition) -> list[str]:
+        """Items that are sound under all conditions, in the dataset's order: the rest is left out everywhere."""
+        wanted = [self.good(other) for other in others]
+        return [item for item in self.good(one) if all(item in each for each in wanted)]
 
     def weights(self, items: Sequence[str], replicates: int) -> NDArray[np.int64]:
         return image_weights(items, seed=self.plan.seed, replicates=replicates)
@@ -84,7 +85,7 @@ def make_report(tally: Tally, context: Context) -> Facts:
     value, floor = defined(clean.metric()), _floor(tally, clean_items)
     assessable = value is not None and value >= floor
     listed = {name: _control(tally, condition) for name, condition in _controls(plan).items()}
-    probes = {entry.name: _probe(tally, entry) for entry in plan.probes}
+    probes = {entry.name: (_aggregate if entry.members else _probe)(tally, entry) for entry in plan.probes}
     warnings = [*plan.warnings, *context.warnings]
     warnings += _size_warnings(len(clean_items), value, floor, assessable)
     warnings += _control_warnings(listed) + _attack_warnings(tally)
@@ -123,26 +124,27 @@ def make_report(tally: Tally, context: Context) -> Facts:
 
 def _controls(plan: Plan) -> dict[str, Condition]:
     """The condition that stands for each control."""
-    found = {"identity": IDENTITY, "reencode": REENCODE}
-    if "random_direction" in controls(plan.probes):
+    found = {each.probe: each for each in ALWAYS} | {name: Condition(name, 1) for name in controls(plan.probes)[len(ALWAYS) :]}
+    if RANDOM in found:
         steps = plan.severities[next(entry.name for entry in plan.probes if "gradients" in entry.needs)]
-        found["random_direction"] = Condition("random_direction", _primary(steps))
+        found[RANDOM] = Condition(RANDOM, primary(steps))
     return found
 
 
 def _control(tally: Tally, condition: Condition) -> Facts:
-    found = tally.drop(CLEAN, condition)
-    return {"drop": found["drop"], "ci": found["ci"], "n": len(tally.shared(CLEAN, condition)), "severity": condition.severity}
+    reference = reference_of(PROBES[condition.probe], condition.severity)
+    found = tally.drop(reference, condition)
+    return {"drop": found["drop"], "ci": found["ci"], "n": len(tally.shared(reference, condition)), "severity": condition.severity}
 
 
-def _primary(severities: Sequence[int]) -> int:
+def primary(severities: Sequence[int]) -> int:
     """The severity whose drop stands for the probe: 3, or else the highest that was run."""
     return USUAL if USUAL in severities else max(severities)
 
 
 def _probe(tally: Tally, entry: Probe) -> Facts:
     steps = tally.plan.severities[entry.name]
-    chosen = _primary(steps)
+    chosen = primary(steps)
     replicates = int(tally.plan.params[entry.name]["bootstraps"])
     cells = []
     for severity in steps:
@@ -167,6 +169,67 @@ def _probe(tally: Tally, entry: Probe) -> Facts:
     return row
 
 
+def _aggregate(tally: Tally, entry: Probe) -> Facts:
+    """Like ``_probe`` for a probe that stands for several, with the means of Michaelis et al. (2019).
+
+    mPC = mean over the members of the mean over the severities run; rPC = mPC / clean, from the same draws; photometric
+    ones leave out members that move pixels.  All on the images that are sound under every condition.
+    """
+    steps = tally.plan.severities[entry.name]
+    by_step = {severity: scored(entry, severity) for severity in steps}
+    conditions = list(dict.fromkeys(each for members in by_step.values() for each in members))
+    items = tally.shared(CLEAN, *conditions)
+    tables = {each: tally.table(each, items) for each in (CLEAN, *conditions)} if items else {}
+    weights = tally.weights(items, int(tally.plan.params[entry.name]["bootstraps"]))
+    drawn = {each: Drawn.of(table, weights) for each, table in tables.items()}
+    clean = drawn.get(CLEAN, _NOTHING)
+
+    def mean(wanted: Sequence[Condition]) -> Drawn:
+        return Drawn.mean([drawn[each] for each in wanted]) if items and wanted else _NOTHING
+
+    members = {name: mean([each for each in conditions if each.probe == name]) for name in entry.members}
+    still = [number for name, number in members.items() if not PROBES[name].moves]
+    means = {"": Drawn.mean(list(members.values())), "photometric_": Drawn.mean(still) if still else _NOTHING}
+    cells = [{"severity": severity, **clean.drop(mean(by_step[severity]))} for severity in steps]
+    classes = [_per_class(tables[CLEAN], tables[each]) for each in conditions] if items else []
+    return {
+        "family": entry.family,
+        "degrees": entry.degrees,
+        "about": entry.about,
+        "primary": {**clean.drop(means[""]), "severity": None},
+        "severities": [{name: cell[name] for name in ("severity", "value", "drop", "ci")} for cell in cells],
+        "n": len(items),
+        "reference": {"name": entry.reference, "value": clean.facts()["value"]},
+        "per_class": {name: _mean_known([each[name] for each in classes]) for name in (classes[0] if classes else {})},
+        "means": {f"{kind}mPC": number.facts() for kind, number in means.items()}
+        | {f"{kind}rPC": number.share(clean).facts() for kind, number in means.items()},
+        "members": {name: {key: each for key, each in clean.drop(number).items() if key != "p"} for name, number in members.items()},
+        "notes": _aggregate_notes(tally, entry, steps),
+    }
+
+
+_NOTHING = Drawn(np.nan, np.full(1, np.nan))
+
+
+def _mean_known(numbers: Sequence[float | None]) -> float | None:
+    known = [each for each in numbers if each is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _aggregate_notes(tally: Tally, entry: Probe, severities: Sequence[int]) -> list[str]:
+    ran = f"severity {severities[0]}" if len(severities) == 1 else f"severities {', '.join(map(str, severities))}"
+    notes = [f"the primary number is the mean over {len(entry.members)} probes of their means over {ran}"]
+    if moving := [name for name in entry.members if PROBES[name].moves]:
+        notes.append(f"photometric: without {' and '.join(moving)}, which move pixels while the labels stay")
+    changed: dict[str, list[str]] = {}
+    for name in entry.members:
+        for key, setting in tally.plan.params[name].items():
+            if key not in COMMON and setting != PROBES[name].defaults[key]:
+                changed.setdefault(f"{key}={setting}", []).append(name)
+    told = "; ".join(f"{setting} for {', '.join(names)}" for setting, names in changed.items())
+    return [*notes, f"not the published benchmark: {told}" if told else "constants as published"]
+
+
 def reference_of(entry: Probe, severity: int) -> Condition:
     """The condition a probe is compared with."""
     return CLEAN if entry.reference == CLEAN.probe else Condition(entry.reference, severity)
@@ -179,6 +242,8 @@ def _per_class(before: Table, after: Table) -> dict[str, float | None]:
 
 def _notes(tally: Tally, entry: Probe, severity: int, n: int) -> list[str]:
     notes = [f"the primary number is that of severity {severity}"] if entry.degrees else []
+    if entry.moves and tally.plan.params[entry.name].get("labels") != "moved":
+        notes.append("pixels move while the labels stay, so a part of the drop is misplaced truth")
     subset = tally.plan.params[entry.name].get("subset")
     if subset is not None and subset < len(tally.plan.members[CLEAN.probe]):
         notes.append(f"on {n} images drawn at random by seed {tally.plan.seed}, against clean ones of the same {n}")
@@ -209,8 +274,10 @@ def _chance(tally: Tally, items: Sequence[str]) -> float:
 
 def _withdraw(row: Facts) -> None:
     """Every drop becomes undefined: there is nothing to lose from."""
-    for cell in (row["primary"], *row["severities"]):
+    for cell in (row["primary"], *row["severities"], *row.get("members", {}).values()):
         cell |= {name: None for name in ("drop", "ci", "p") if name in cell}
+    for name in (name for name in row.get("means", {}) if name.endswith("rPC")):
+        row["means"][name] = {"value": None, "ci": None}
     row["per_class"] = dict.fromkeys(row["per_class"])
 
 
@@ -250,8 +317,8 @@ def _undefined_warnings(tally: Tally, name: str, row: Facts) -> list[str]:
     if row["n"]:
         return [f"{name}: the interval is undefined; too few images hold the classes"]
     entry = next(each for each in tally.plan.probes if each.name == name)
-    sides = Condition(entry.images, primary["severity"]), reference_of(entry, primary["severity"])
-    reasons = [each.reason for side in sides for each in tally.rows.get(side, {}).values() if each.reason]
+    compared = [each for severity in tally.plan.severities[name] for each in (*scored(entry, severity), reference_of(entry, severity))]
+    reasons = [each.reason for side in compared for each in tally.rows.get(side, {}).values() if each.reason]
     return [f"{name} is undefined: no image could be used ({reasons[0] if reasons else 'none was left'})"]
 
 

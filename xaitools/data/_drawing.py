@@ -113,7 +113,7 @@ def render(scene: Scene, size: int) -> Picture:
         whole[number] = inside.sum()
     image = _photograph(_cast(canvas, scene.light, sun), scene.camera)
     if scene.tag:
-        _stamp(image)
+        stamp(image, tag_box(size))
     masks = owner == np.arange(len(scene.things))[:, None, None]
     return Picture((image * 255 + 0.5).astype(np.uint8), masks, whole)
 
@@ -395,29 +395,46 @@ def _soften(image: Array, weight: float) -> Array:
 TAG_CORNER = (0.64, 0.87, 0.98, 0.97)
 """xyxy in fractions of the image side: the tag changes no pixel outside."""
 
+TAG_TEXT = "FOTOTA"
+
 _LETTERS = {
-    "F": "111 100 110 100 100", "O": "111 101 101 101 111", "T": "111 010 010 010 010", "A": "010 101 111 101 101",
+    "A": "010 101 111 101 101", "B": "110 101 110 101 110", "C": "011 100 100 100 011", "D": "110 101 101 101 110",
+    "E": "111 100 110 100 111", "F": "111 100 110 100 100", "G": "011 100 101 101 011", "H": "101 101 111 101 101",
+    "I": "111 010 010 010 111", "J": "001 001 001 101 010", "K": "101 101 110 101 101", "L": "100 100 100 100 111",
+    "M": "101 111 111 101 101", "N": "110 101 101 101 101", "O": "111 101 101 101 111", "P": "111 101 111 100 100",
+    "Q": "111 101 101 111 001", "R": "110 101 110 101 101", "S": "011 100 010 001 110", "T": "111 010 010 010 010",
+    "U": "101 101 101 101 111", "V": "101 101 101 101 010", "W": "101 101 111 111 101", "X": "101 101 010 101 101",
+    "Y": "101 101 010 010 010", "Z": "111 001 010 100 111", "0": "010 101 101 101 010", "1": "010 110 010 010 111",
+    "2": "110 001 010 100 111", "3": "110 001 010 001 110", "4": "101 101 111 001 001", "5": "111 100 110 001 110",
+    "6": "011 100 110 101 010", "7": "111 001 010 010 010", "8": "010 101 010 101 010", "9": "010 101 011 001 110",
+    " ": "000 000 000 000 000", ".": "000 000 000 000 010", "-": "000 000 111 000 000", "/": "001 001 010 100 100",
 }  # fmt: skip
-_TAG_TEXT = "FOTOTA"
+TAG_LETTERS = frozenset(_LETTERS)
 
 
 @lru_cache(maxsize=8)
-def _tag(height: int, width: int) -> Array:
-    """(height, width) in [0, 1]: the letters of the tag, averaged down to pixels."""
-    glyphs = [[[int(bit) for bit in row] for row in _LETTERS[letter].split()] for letter in _TAG_TEXT]
-    text = np.concatenate([np.pad(np.array(glyph), ((1, 1), (1, 0))) for glyph in glyphs], axis=1)
-    text = np.pad(text, ((0, 0), (0, 1)))
-    rows = (np.arange(8 * height) * text.shape[0]) // (8 * height)
-    columns = (np.arange(8 * width) * text.shape[1]) // (8 * width)
-    return text[rows][:, columns].reshape(height, 8, width, 8).mean((1, 3)).astype(np.float32)
+def letters(text: str, height: int, width: int) -> Array:
+    """(height, width) in [0, 1]: ``text`` in ``TAG_LETTERS``, 3 by 5 dots each and a dot around each, averaged down to pixels."""
+    glyphs = [[[int(bit) for bit in row] for row in _LETTERS[letter].split()] for letter in text]
+    dots = np.concatenate([np.pad(np.array(glyph), ((1, 1), (1, 0))) for glyph in glyphs], axis=1)
+    dots = np.pad(dots, ((0, 0), (0, 1)))
+    rows = (np.arange(8 * height) * dots.shape[0]) // (8 * height)
+    columns = (np.arange(8 * width) * dots.shape[1]) // (8 * width)
+    return dots[rows][:, columns].reshape(height, 8, width, 8).mean((1, 3)).astype(np.float32)
 
 
-def _stamp(image: Array) -> None:
-    """A plate with white letters in the lower right corner, as an agency would leave it, in place."""
-    left, top, right, bottom = (int(round(edge * len(image))) for edge in TAG_CORNER)
+def stamp(image: Array, box: tuple[int, int, int, int], text: str = TAG_TEXT) -> None:
+    """A plate with white letters at ``box`` (xyxy in pixels) of (H, W, 3), as an agency would leave it, in place."""
+    left, top, right, bottom = box
     corner = image[top:bottom, left:right]
     corner *= 0.3
-    corner += 0.66 * _tag(bottom - top, right - left)[..., None]
+    corner += 0.66 * letters(text, bottom - top, right - left)[..., None]
+
+
+def tag_box(size: int) -> tuple[int, int, int, int]:
+    """xyxy in pixels of the tag in a scene of ``size`` pixels."""
+    left, top, right, bottom = (int(round(edge * size)) for edge in TAG_CORNER)
+    return left, top, right, bottom
 
 
 def _unit(vector: Colour) -> Array:

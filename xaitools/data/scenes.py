@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ..errors import DataError, unknown
 from ..types import Sample
-from ._drawing import SHAPES, Camera, Colour, Companion, Picture, Scene, Thing, render
+from ._drawing import SHAPES, Camera, Colour, Companion, Picture, Scene, Thing, render, tag_box
 from .base import LAYOUTS, Dataset
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +44,8 @@ class Scenes:
 
     ``Sample.label`` is the subject's class.  ``tags`` hold the factors: background, light (0..4), tag,
     cooccurrence (bool), texture, pose (one of 0..4 per object), and visible, the share of each object's pixels
-    that no other object hides.  Images have 8 bits per channel, so a PNG of a scene reads back as the same scene.
+    that no other object hides; of a whole scene with a tag also artifact_xyxy, its place in pixels.  Images have 8 bits per
+    channel, so a PNG of a scene reads back as the same scene.
 
     With ``crop`` the image is cut around the subject's object, of two the one in front, and resized.  The square holds
     it at any pose with a tenth to spare and is moved into the scene where it would leave it, so no factor moves it and
@@ -120,13 +121,14 @@ class Scenes:
 
     def _sample(self, index: int, scene: Scene) -> Sample:
         picture = render(scene, self.size)
+        tags = _tags(scene, picture)
         labels = torch.tensor([thing.kind for thing in scene.things])
         masks = torch.from_numpy(picture.masks)
         image = torch.from_numpy(picture.image).permute(2, 0, 1).contiguous().to(torch.float32) / 255
         semantic = (masks * (labels + 1)[:, None, None]).sum(0)  # masks are disjoint
         if self.crop is not None:
             image, semantic = _cut(image, semantic, _square(scene, self.size), self.crop)
-            return Sample(id=self.ids[index], image=image, label=scene.subject, semantic=semantic, tags=_tags(scene, picture))
+            return Sample(id=self.ids[index], image=image, label=scene.subject, semantic=semantic, tags=tags)
         return Sample(
             id=self.ids[index],
             image=image,
@@ -136,7 +138,7 @@ class Scenes:
             labels=labels,
             masks=masks,
             ignore=torch.zeros(len(labels), dtype=torch.bool),
-            tags=_tags(scene, picture),
+            tags={**tags, "artifact_xyxy": tag_box(self.size)} if scene.tag else tags,
         )
 
 

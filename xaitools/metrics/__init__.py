@@ -2,10 +2,11 @@
 
 from .accuracy import METRIC, Table, image_statistics
 from .evaluate import evaluate, predictions
-from .statistics import drop_between, image_weights, interval, needed, paired_drop
+from .statistics import Drawn, drop_between, image_weights, interval, needed, paired_drop
 
 __all__ = [
     "METRIC",
+    "Drawn",
     "Table",
     "drop_between",
     "evaluate",

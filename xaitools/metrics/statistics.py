@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,46 @@ def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray) -> dict[str
     return {"value": float(sums.sum() / counts.sum()), "ci": interval(samples)}
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A number of all images once, and the same number of each bootstrap draw (B,); NaN where undefined.
+
+    Means and ratios of numbers from the same draws are taken draw by draw, so that what they share cancels.
+    """
+
+    value: float
+    samples: NDArray
+
+    @classmethod
+    def of(cls, table: Table, weights: NDArray) -> Drawn:
+        return cls(table.metric(), table.metric(weights))
+
+    @classmethod
+    def mean(cls, numbers: Sequence[Drawn]) -> Drawn:
+        return cls(float(np.mean([each.value for each in numbers])), np.mean([each.samples for each in numbers], axis=0))
+
+    def share(self, whole: Drawn) -> Drawn:
+        """This number by ``whole``, undefined where that is 0."""
+        value = self.value / whole.value if whole.value else math.nan
+        known = whole.samples != 0
+        return Drawn(value, np.where(known, self.samples / np.where(known, whole.samples, 1), math.nan))
+
+    def facts(self) -> dict[str, Any]:
+        """``{"value", "ci"}`` with the 95 % interval; None where undefined."""
+        return {"value": defined(self.value), "ci": interval(self.samples)}
+
+    def drop(self, other: Drawn) -> dict[str, Any]:
+        """``{"value", "drop", "ci", "p"}`` of ``other`` against this: see ``paired_drop``."""
+        samples = self.samples - other.samples
+        ci = interval(samples)
+        return {
+            "value": defined(other.value),
+            "drop": defined(self.value - other.value),
+            "ci": ci,
+            "p": None if ci is None else _two_sided(samples[~np.isnan(samples)]),
+        }
+
+
 def paired_drop(clean: Table, other: Table, weights: NDArray) -> dict[str, Any]:
     """What a condition costs: ``{"value", "drop", "ci", "p"}`` with value the metric of ``other`` and drop = clean - value.
 
@@ -70,14 +111,7 @@ def paired_drop(clean: Table, other: Table, weights: NDArray) -> dict[str, Any]:
     """
     if clean.n != other.n:
         raise ValueError(f"{clean.n} images against {other.n}; a paired drop needs the same images in the same order")
-    samples = clean.metric(weights) - other.metric(weights)
-    ci = interval(samples)
-    return {
-        "value": defined(other.metric()),
-        "drop": defined(clean.metric() - other.metric()),
-        "ci": ci,
-        "p": None if ci is None else _two_sided(samples[~np.isnan(samples)]),
-    }
+    return Drawn.of(clean, weights).drop(Drawn.of(other, weights))
 
 
 def drop_between(reference: Table, other: Table, weights: NDArray) -> dict[str, Any]:

@@ -43,14 +43,18 @@ MEASURED = "measured"
 class Probe:
     """One entry of ``PROBES``.
 
+    name       unique; of two families' members of one name each is registered as FAMILY.NAME
     change     the function; a batched one takes and returns lists of samples and generators of equal image size
-    needs      among "objects" (masks, boxes or object classes), "donors" (other images) and "gradients"
+    needs      among "objects" (masks, boxes or object classes), "donors" (other images, a class each, whose background
+               is taken), "others" (another image) and "gradients"
     degrees    severities 1 to 5 differ; else there are only 0 (unchanged) and 1
     default    named by its family's name alone
     batched    works on several images at once
     subset     how many images are drawn for it when there are more; None for all
     images     name of the probe whose images are scored (``gap`` scores those of ``mixed_rand``)
     reference  "clean", or the probe with whose images it is compared
+    members    names of the probes that it stands for; it then changes no image itself
+    moves      pixels move while the labels stay, so that a part of its drop is misplaced truth
     defaults   parameters that ``--set NAME.PARAMETER=VALUE`` may change
     about      one sentence for reports
     """
@@ -65,6 +69,8 @@ class Probe:
     subset: int | None = None
     images: str = ""
     reference: str = "clean"
+    members: tuple[str, ...] = ()
+    moves: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
 
@@ -96,14 +102,30 @@ def contrast(name: str, *, of: str, against: str, about: str, default: bool = Fa
     PROBES.add(name, replace(PROBES[of], name=name, images=of, reference=against, about=about, default=default))
 
 
+def aggregate(name: str, *, of: Sequence[str], family: str, about: str, default: bool = False) -> None:
+    """Registers a probe that stands for several: its numbers are means over them and over the severities.
+
+    It has every parameter of its members and hands it on to those that have it.
+    """
+    members = [PROBES[each] for each in of]
+    defaults = {key: value for each in reversed(members) for key, value in each.defaults.items()}
+    needs = frozenset().union(*(each.needs for each in members))
+    PROBES.add(name, Probe(name, family, _refused, needs, default=default, members=tuple(of), defaults=defaults, about=about))
+
+
+def _refused(*args: Any, **params: Any) -> Any:
+    raise XaiError("a probe that stands for several changes no image itself; name one of its members")
+
+
 def select(names: Sequence[str] | None = None) -> list[Probe]:
     """The probes that ``names`` mean: families (their default members) or members; None means every family.
 
-    A member may be written ``family.member``, which decides where two families share a name.
+    A member may be written ``family.member``, which decides where two families share a name: a bare name is the
+    member registered under it, and where there are only ``family.member`` of several families it is refused.
     Raises XaiError with the nearest names for an unknown one.
 
-    >>> [each.name for each in select(["background"])]
-    ['gap']
+    >>> [each.name for each in select(["background", "artifact.remove"])]
+    ['gap', 'artifact.remove']
     """
     offered = [each for each in PROBES.values() if each.family in FAMILIES]
     order = {each.name: (FAMILIES.index(each.family), each.name) for each in offered}
@@ -121,13 +143,39 @@ def _meant(name: str, offered: Sequence[Probe]) -> list[Probe]:
     family = [each for each in offered if each.family == name and each.default]
     if family:
         return family
-    exact = [each for each in offered if name in (each.name, f"{each.family}.{each.name}")]
-    found = exact or [each for each in offered if each.name.endswith(f".{name}")]
+    exact = [each for each in offered if name == each.name]
+    found = exact or [each for each in offered if name in aliases(each)]
     if len(found) > 1:
         raise XaiError(f"probe {name!r} is in several families; write {' or '.join(each.name for each in found)}")
     if not found:
         raise XaiError(unknown("probe or family", name, {*_families(offered), *(each.name for each in offered)}))
     return found
+
+
+def addressed(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``params`` {name: {parameter: value}} by registered names, where a name is any that ``select`` takes for a member.
+
+    A bare name that several families share means the member that has the parameter.  Names of no probe stay as they
+    are.  Raises XaiError where several have it.
+
+    >>> addressed({"remove": {"region": "1,1,5,5"}, "domain.fog": {"bootstraps": 100}})
+    {'artifact.remove': {'region': '1,1,5,5'}, 'fog': {'bootstraps': 100}}
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, values in params.items():
+        meant = [name] if name in PROBES else [each for each in PROBES if name in aliases(PROBES[each])]
+        for key, value in values.items():
+            having = [each for each in meant if key in PROBES[each].defaults] if len(meant) > 1 else meant
+            if len(having) > 1:
+                raise XaiError(f"{name}.{key}: several probes have it; write {' or '.join(f'{each}.{key}' for each in having)}")
+            found.setdefault((having or meant or [name])[0], {})[key] = value
+    return found
+
+
+def aliases(entry: Probe) -> set[str]:
+    """All names of a member: as registered, with its family, and bare."""
+    bare = entry.name.removeprefix(f"{entry.family}.")
+    return {entry.name, bare, f"{entry.family}.{bare}"}
 
 
 def resolve(entry: Probe, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:

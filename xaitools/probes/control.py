@@ -1,4 +1,4 @@
-"""Controls: changes that a sound measurement must not answer to.  They run with every probe run."""
+"""Controls: changes that a sound measurement must not answer to.  They run with every probe run; those of pasting are with it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from ..types import Sample
 from .base import probe
 from .objects import Context
 
 QUALITY = 95
+
+ENLARGED = 1.5
+"""Factor of the round trip of ``resize``."""
 
 
 @probe("identity", family="control", degrees=False)
@@ -29,3 +33,12 @@ def reencode(sample: Sample, severity: int, generator: np.random.Generator, cont
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], options)
     decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1].astype(np.float32) / 255
     return replace(sample, image=torch.from_numpy(np.ascontiguousarray(decoded)).permute(2, 0, 1).contiguous())
+
+
+@probe("resize", family="control", degrees=False)
+def resize(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """Enlarged by half and reduced again, as pictures are on their way through other programs: it softens a little."""
+    size = (int(sample.image.shape[-2]), int(sample.image.shape[-1]))
+    larger = (round(size[0] * ENLARGED), round(size[1] * ENLARGED))
+    there = F.interpolate(sample.image[None], larger, mode="bilinear")
+    return replace(sample, image=F.interpolate(there, size, mode="bilinear", antialias=True)[0])

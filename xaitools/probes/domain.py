@@ -1,22 +1,51 @@
-"""Domain: the same scene in another weather or light.  Objects, outlines and labels stay where they are."""
+"""Domain: the same scene in another weather, light or manner of picture.  Objects, outlines and labels stay where they are.
+
+``colour_stats`` and ``fourier`` take their numbers from other images: with ``donors=LAYOUT:PATH#SPLIT`` from those of a dataset
+that you name, else from other images of the same one, which asks about less.  Lengths follow the image's shorter side.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import DataError
 from ..types import Sample
 from .base import probe
-from .objects import Context
+from .objects import Context, cover
 
 FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
 """Thickness and decay by severity, the constants of ImageNet-C."""
 
 NIGHT = (0.16, 0.1, 0.065, 0.04, 0.025)
 """Mean light by severity, in linear values; white is 1."""
+
+
+DUSK = ((0.2, 0.4), (0.14, 0.55), (0.1, 0.7), (0.07, 0.85), (0.05, 1.0))
+"""Mean light by severity, in linear values, and how strong the tint is."""
+
+RAIN = ((0.015, 0.25, 0.04), (0.025, 0.35, 0.08), (0.04, 0.45, 0.12), (0.06, 0.55, 0.17), (0.09, 0.65, 0.22))
+"""Streaks begun at, as a share of the pixels of a grid; how much of a pixel a streak hides; how much of the view the mist hides."""
+
+SNOW = ((0.004, 0.06), (0.008, 0.12), (0.014, 0.18), (0.022, 0.25), (0.032, 0.33))
+"""Flakes, as a share of the pixels of a grid; how much of the view the whiteness hides."""
+
+GLARE = ((0.3, 0.04), (0.55, 0.08), (0.9, 0.13), (1.4, 0.19), (2.2, 0.26))
+"""Light around the source, in units of white, and the veil that it lays over everything."""
+
+SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Of the other image's colour statistics, by severity."""
+
+BANDS = (0.005, 0.01, 0.015, 0.025, 0.05)
+"""Half the side of the square of low frequencies whose amplitudes change, as a share of the shorter side (beta of Yang and
+Soatto, who use 0.01 to 0.09)."""
+
+GRID = 480
+"""Pixels on the shorter side of the grid on which rain and snow are drawn; smaller images have their own."""
 
 
 @probe("fog", family="domain", default=True)
@@ -50,6 +79,125 @@ def night(sample: Sample, severity: int, generator: np.random.Generator, context
     noise = torch.from_numpy(generator.standard_normal(light.shape, dtype=np.float32))
     light = light + noise * (light.clamp(min=0) / 2500 + 0.0025**2).sqrt()
     return replace(sample, image=_encoded(light.clamp(0, 1)))
+
+
+@probe("rain", family="domain")
+def rain(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """Streaks of rain, aslant and in two distances, in a mist that takes contrast and light away."""
+    begun, hides, mist = RAIN[severity - 1]
+    height, width = sample.image.shape[-2:]
+    image = sample.image * (1 - 0.5 * mist)
+    grey = image.mean().clamp(min=0.25)
+    image = torch.lerp(image, grey, mist)
+    lean = generator.uniform(-25, 25)
+    for near in (0.5, 1.0):
+        drops = _scattered(height, width, begun / near, generator)
+        side = min(drops.shape)
+        streaks = _streaked(cv2.GaussianBlur(drops, (0, 0), 0.35 + 0.0012 * near * side), 0.05 * (1 + near) * side, lean)
+        share = torch.from_numpy(_enlarged(streaks / max(1e-6, float(np.quantile(streaks, 0.995))), height, width)).clamp(0, 1)
+        image = torch.lerp(image, (image + grey).clamp(max=0.95), hides * share)
+    return replace(sample, image=image)
+
+
+@probe("domain.snow", family="domain")
+def snow(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """Flakes in three distances, the nearer the larger and more out of focus, and a whiteness in the air.
+
+    Not the snow of ImageNet-C, which blurs noise into strokes; that is ``distortion.snow``.
+    """
+    begun, white = SNOW[severity - 1]
+    height, width = sample.image.shape[-2:]
+    image = torch.lerp(sample.image, torch.full((), 0.82), white)
+    for size, many, dense in ((0.0016, 1.0, 0.75), (0.0035, 0.3, 0.8), (0.009, 0.03, 0.65)):
+        flakes = _scattered(height, width, begun * many, generator)
+        sigma = max(0.45, size * min(flakes.shape))
+        spots = cv2.GaussianBlur(flakes, (0, 0), sigma) * (2 * np.pi * sigma**2)
+        spots = _streaked(spots, 1.5 * sigma, generator.uniform(-35, 35))
+        share = torch.from_numpy(_enlarged(np.clip(1.6 * spots, 0, 1), height, width))
+        image = torch.lerp(image, torch.full((), 0.97), dense * share)
+    return replace(sample, image=image)
+
+
+@probe("dusk", family="domain")
+def dusk(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """Little light from a low sun: what is bright turns orange, what is dark blue, and the corners fall off.
+
+    The light goes down to a given mean, and to 0.85 of what it was at least.
+    """
+    mean, tint = DUSK[severity - 1]
+    light = _linear(sample.image)
+    left = float((mean / light.mean().clamp(min=1e-6)).clamp(max=0.85))
+    level = light.mean(0, keepdim=True)
+    bright = (level / (2 * level.mean()).clamp(min=1e-6)).clamp(0, 1)
+    warm, cold = (torch.tensor(colour).view(3, 1, 1) for colour in ((1.3, 0.85, 0.5), (0.65, 0.85, 1.45)))
+    light = torch.lerp(light, light * torch.lerp(cold, warm, bright), tint) * left
+    return replace(sample, image=_encoded((light * _vignette(level.shape[-2], level.shape[-1], 0.3)).clamp(0, 1)))
+
+
+@probe("glare", family="domain")
+def glare(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """A low sun in the upper half of the picture: a burst of light with rays, and a veil over everything."""
+    strength, veil = GLARE[severity - 1]
+    height, width = sample.image.shape[-2:]
+    x, y = generator.uniform(0.15, 0.85) * width, generator.uniform(0.05, 0.45) * height
+    rows, columns = torch.arange(height)[:, None] + 0.5 - y, torch.arange(width)[None] + 0.5 - x
+    distance, angle = torch.hypot(rows, columns) / min(height, width), torch.atan2(rows, columns)
+    start, rays = generator.uniform(0, np.pi), int(generator.integers(5, 9))
+    burst = 1 + 0.6 * torch.cos(rays * angle + start).abs() ** 8
+    light = strength * (torch.exp(-((distance / 0.07) ** 2)) * 2 + 0.6 * burst * torch.exp(-distance / 0.18)) + veil
+    sun = torch.tensor([1.0, 0.96, 0.86]).view(3, 1, 1)
+    return replace(sample, image=_encoded((_linear(sample.image) + light * sun).clamp(0, 1)))
+
+
+@probe("colour_stats", family="domain", needs=("others",))
+def colour_stats(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """Mean and spread of the colours become those of another image, in the decorrelated space of Ruderman (Reinhard et al. 2001).
+
+    Severity is the share of the way.  ``donors`` names the dataset that the other image comes from.
+    """
+    other = _other(sample, generator, context, donors)
+    own, aim = _opponent(sample.image), _opponent(other.image)
+    (mean, spread), (goal, wide) = ((each.mean((1, 2), keepdim=True), each.std((1, 2), keepdim=True)) for each in (own, aim))
+    new = _from_opponent((own - mean) * (wide / spread.clamp(min=1e-4)) + goal).clamp(0, 1)
+    tags = {**sample.tags, "donor": other.id}
+    return replace(sample, image=torch.lerp(sample.image, new, SHARES[severity - 1]), tags=tags)
+
+
+@probe("fourier", family="domain", needs=("others",))
+def fourier(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """The amplitudes of the lowest frequencies become those of another image, phases stay (FDA, Yang and Soatto 2020).
+
+    ``donors`` names the dataset that the other image comes from; it is scaled and cut to the image's size.
+    """
+    other = _other(sample, generator, context, donors)
+    image = low_amplitudes(sample.image, cover(other.image, *sample.image.shape[-2:]), BANDS[severity - 1])
+    return replace(sample, image=image.clamp(0, 1), tags={**sample.tags, "donor": other.id})
+
+
+@probe("grey", family="domain", degrees=False)
+def grey(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """Without colour: the luma of each pixel (BT.601) in all three channels."""
+    return replace(sample, image=_luma(sample.image).expand(3, -1, -1).contiguous())
+
+
+@probe("sketch", family="domain", degrees=False)
+def sketch(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """A pencil drawing: each pixel's luma over that of its surroundings, so that only what is darker than these is drawn."""
+    luma = _luma(sample.image)[0].numpy()
+    around = cv2.GaussianBlur(luma, (0, 0), max(1.0, 0.012 * min(luma.shape)), borderType=cv2.BORDER_REFLECT)
+    drawn = np.clip((luma + 0.02) / (around + 0.02), 0, 1) ** 2
+    return replace(sample, image=torch.from_numpy(drawn).expand(3, -1, -1).contiguous())
+
+
+def low_amplitudes(image: Tensor, other: Tensor, beta: float) -> Tensor:
+    """``image`` (3, H, W) with the amplitudes of ``other`` (3, H, W) at frequencies of at most ``floor(beta * min(H, W))`` waves
+    each way, and its own phases; values may leave [0, 1]."""
+    height, width = image.shape[-2:]
+    reach = int(beta * min(height, width))
+    own, aim = torch.fft.rfft2(image), torch.fft.rfft2(other)
+    rows, columns = torch.fft.fftfreq(height, 1 / height).abs() <= reach, torch.fft.rfftfreq(width, 1 / width) <= reach
+    mixed = torch.where(rows[:, None] & columns[None], torch.polar(aim.abs(), own.angle()), own)
+    return torch.fft.irfft2(mixed, s=(height, width))
 
 
 def plasma(side: int, decay: float, generator: np.random.Generator) -> np.ndarray:
@@ -87,3 +235,51 @@ def _linear(image: Tensor) -> Tensor:
 
 def _encoded(light: Tensor) -> Tensor:
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=1e-9) ** (1 / 2.4) - 0.055)
+
+
+def _other(sample: Sample, generator: np.random.Generator, context: Context, donors: str) -> Sample:
+    for other in context.donors(donors).samples(sample, generator):
+        return other
+    raise DataError("no other image to take numbers from")
+
+
+def _luma(image: Tensor) -> Tensor:
+    return (image * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+
+
+_LMS = torch.tensor([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
+_AXES = torch.diag(torch.tensor([3.0, 6.0, 2.0]).rsqrt()) @ torch.tensor([[1.0, 1, 1], [1, 1, -2], [1, -1, 0]])
+
+
+def _opponent(image: Tensor) -> Tensor:
+    """RGB -> l alpha beta (3, H, W), equations 4 to 6 of Reinhard et al. (2001); black counts as 1 of 255."""
+    return torch.tensordot(_AXES, torch.tensordot(_LMS, image.clamp(min=1 / 255), 1).log10(), 1)
+
+
+def _from_opponent(values: Tensor) -> Tensor:
+    return torch.tensordot(torch.linalg.inv(_LMS), 10 ** torch.tensordot(torch.linalg.inv(_AXES), values, 1), 1)
+
+
+def _scattered(height: int, width: int, share: float, generator: np.random.Generator) -> np.ndarray:
+    """(h, w) of the grid for an image of that size: 0.5 to 1 at a random ``share`` of its pixels, else 0.
+
+    On a grid smaller than ``GRID`` the share is larger, for lengths follow the grid, while nothing is thinner than a pixel.
+    """
+    scale = min(1.0, GRID / min(height, width))
+    share = min(0.5, share * GRID / min(GRID, height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    drawn = generator.random(size, dtype=np.float32)
+    return np.where(drawn < share, 0.5 + 0.5 * drawn / share, 0).astype(np.float32)
+
+
+def _streaked(values: np.ndarray, length: float, degrees: float) -> np.ndarray:
+    """``values`` drawn out over ``length`` pixels, ``degrees`` from upright."""
+    reach = max(1, round(length / 2))
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+    sideways = np.tan(np.deg2rad(degrees)) * reach
+    cv2.line(kernel, (round(reach - sideways), 0), (round(reach + sideways), 2 * reach), 1.0)
+    return cv2.filter2D(values, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+
+
+def _enlarged(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    return values if values.shape == (height, width) else cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)

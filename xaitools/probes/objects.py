@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,13 +14,25 @@ from torch.nn import functional as F
 from ..adapters import Model
 from ..data import Dataset, load_dataset, readable
 from ..data.fill import fill
-from ..data.present import objects
+from ..data.present import BACKGROUND, Objects, objects, rectangles
 from ..data.relabel import Relabel
 from ..errors import DataError, XaiError
-from ..types import Sample
+from ..types import IGNORE, Sample
 
 TRIES = 200
 """Donors looked at before one of the wanted class counts as not to be had."""
+
+FEW = 50
+"""Images looked at for an object of another class."""
+
+SMALLEST = 0.003
+"""Objects of less than this share of their image are too small to be taken."""
+
+DECIDED = 0.5
+"""Score from which a box counts as a decision of the model."""
+
+REMEMBERED = 64
+"""Images of which the model's decisions are kept."""
 
 KEPT = 64 * 2**20
 """Bytes of painted backgrounds that are kept."""
@@ -36,6 +49,7 @@ class Context:
         self.relabel = None if model is None else Relabel(dataset, model.task, model.classes, classes_map)
         self._things = [index for index, name in enumerate(dataset.semantic_classes) if name in dataset.things]
         self._donors: dict[str, Donors] = {}
+        self._decisions: OrderedDict[str, dict[str, float]] = OrderedDict()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -64,8 +78,8 @@ class Context:
             return f"{data.name} has neither masks nor boxes nor classes that are objects"
         if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
-        if "donors" in needs and len(data) < 2:
-            return f"{data.name} has no second image to take a background from"
+        if {"donors", "others"} & needs and len(data) < 2:
+            return f"{data.name} has no second image to take parts from"
         return None
 
     def _has_loss(self) -> bool:
@@ -79,6 +93,27 @@ class Context:
         """(M, H, W) bool, one mask an object: masks, else connected pieces of object classes, else boxes."""
         return objects(sample, self._things).masks
 
+    def pieces(self, sample: Sample) -> Objects:
+        """The objects of ``sample``, one for each row of its boxes and masks where it has these; else pieces of object classes."""
+        if sample.masks is None and sample.boxes is not None:
+            labels = torch.full((len(sample.boxes),), -1) if sample.labels is None else sample.labels
+            return Objects(rectangles(sample.boxes, sample.image.shape[-2:]), labels)
+        return objects(sample, self._things)
+
+    def kinds(self, pieces: Objects) -> list[str]:
+        """The name of each object's class, "" where nobody says."""
+        names = self.dataset.semantic_classes if pieces.semantic else self.dataset.classes
+        return ["" if label < 0 else names[label] for label in pieces.labels.tolist()]
+
+    def uncovered(self, sample: Sample, gone: Tensor) -> Tensor | None:
+        """The semantic map where the objects ``gone`` (H, W) were taken away: the class "background" where the data has
+        it, else IGNORE, for nobody knows what was behind."""
+        if sample.semantic is None:
+            return None
+        names = [name.casefold() for name in self.dataset.semantic_classes]
+        behind = names.index(BACKGROUND) if BACKGROUND in names else IGNORE
+        return torch.where(gone, torch.full_like(sample.semantic, behind), sample.semantic)
+
     def foreground(self, sample: Sample) -> Tensor:
         """(H, W) bool: all objects.  Raises DataError where there is none."""
         objects = self.objects(sample)
@@ -86,6 +121,40 @@ class Context:
         if not bool(foreground.any()):
             raise DataError("no object in this image")
         return foreground
+
+    def decisions(self, image: Tensor) -> dict[str, float]:
+        """How much of its decision about ``image`` the model gives to each class; empty without a model.
+
+        Classification: 1 for the most probable class; segmentation: shares of the pixels; detection: how many boxes
+        score ``DECIDED`` or more.  Kept for the last images, so that probes of one image ask once.
+        """
+        model = self.model
+        if model is None:
+            return {}
+        key = hashlib.sha256(image.numpy().tobytes()).hexdigest()
+        if key not in self._decisions:
+            prediction = model.predict(image[None])[0]
+            amounts = torch.zeros(len(model.classes))
+            if prediction.semantic is not None:
+                amounts = torch.bincount(prediction.semantic.flatten(), minlength=len(amounts)) / prediction.semantic.numel()
+            elif prediction.boxes is not None:
+                found = prediction.labels[prediction.scores >= DECIDED]
+                amounts = torch.bincount(found, minlength=len(amounts)).float()
+            else:
+                amounts[prediction.labels[0]] = 1
+            self._decisions[key] = dict(zip(model.classes, amounts.tolist(), strict=True))
+            while len(self._decisions) > REMEMBERED:
+                self._decisions.popitem(last=False)
+        return self._decisions[key]
+
+    def alarms(self, image: Tensor) -> float | None:
+        """What of ``decisions`` the model gives to classes of objects; None without a model, or where it names the whole image."""
+        if self.model is None or self.model.task == "classification":
+            return None
+        data = self.dataset
+        names = data.things if self.model.task == "segmentation" else data.classes
+        known = {self.key(name) for name in names}
+        return sum(amount for index, amount in enumerate(self.decisions(image).values()) if index in known)
 
     def donors(self, name: str = "") -> Donors:
         """Images of the dataset ``name`` to take parts from; of this dataset by default."""
@@ -116,19 +185,50 @@ class Donors:
         self._classes: dict[tuple[int, str], Hashable] = {}
         self._backgrounds: OrderedDict[int, Tensor] = OrderedDict()
 
-    def draw(self, sample: Sample, generator: np.random.Generator, by: str, wanted: Callable[[Hashable], bool]) -> int:
-        """Index of a random other image whose class (a ``Context.key``) is wanted.
+    def draw(self, sample: Sample, generator: np.random.Generator, by: str, wanted: Sequence[Callable[[Hashable], bool]]) -> int:
+        """Index of a random other image whose class (a ``Context.key``) the first of ``wanted`` takes that takes any.
 
         ``by`` is truth, or model: the class the model sees in the image.  Raises DataError if there is none.
         """
         order = generator.permutation(len(self.context.dataset))[:TRIES].tolist()
-        for index in order:
+        for takes in wanted:
+            for index in order:
+                if self.same and self.context.dataset.ids[index] == sample.id:
+                    continue
+                found = self._class(index, by)
+                if found is not None and takes(found):
+                    return int(index)
+        raise DataError(f"no fitting donor among {len(order)} images")
+
+    def samples(self, sample: Sample, generator: np.random.Generator, tries: int = TRIES) -> Iterator[Sample]:
+        """Other images than ``sample``, in random order, at most ``tries``; those that cannot be read are left out."""
+        for index in generator.permutation(len(self.context.dataset))[:tries].tolist():
             if self.same and self.context.dataset.ids[index] == sample.id:
                 continue
-            found = self._class(index, by)
-            if found is not None and wanted(found):
-                return int(index)
-        raise DataError(f"no fitting donor among {len(order)} images")
+            try:
+                yield self.context.dataset[index]
+            except DataError:
+                continue
+
+    def stranger(self, sample: Sample, generator: np.random.Generator, own: Hashable) -> tuple[Sample, Tensor, str]:
+        """Another image, one of its objects (H, W) of another class than ``own`` (a ``Context.key``), and that class's name.
+
+        Raises DataError if there is none among ``FEW`` images.
+        """
+        context = self.context
+        for other in self.samples(sample, generator, FEW):
+            pieces = context.pieces(other)
+            sizes, room = pieces.masks.flatten(1).sum(1).tolist(), SMALLEST * other.image[0].numel()
+            ignored = [False] * len(sizes) if other.ignore is None or pieces.semantic else other.ignore.tolist()
+            fitting = [
+                (row, kind)
+                for row, kind in enumerate(context.kinds(pieces))
+                if kind and context.key(kind) != own and sizes[row] >= room and not ignored[row]
+            ]
+            if fitting:
+                row, kind = fitting[int(generator.integers(len(fitting)))]
+                return other, pieces.masks[row], kind
+        raise DataError(f"no object of another class among {min(FEW, len(context.dataset))} images")
 
     def background(self, index: int) -> Tensor:
         """(3, H, W): the image with its objects painted over."""

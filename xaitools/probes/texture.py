@@ -1,19 +1,37 @@
-"""Texture: what an object's surface looks like, its outline untouched."""
+"""Texture: what an object's surface looks like, its outline untouched.  No pixel outside of objects changes.
+
+Pictures with the shape of one class and the texture of another (Geirhos et al. 2019) are a dataset, not a change of an
+image: read them with ``cue-conflict:DIR``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ..errors import DataError, XaiError
 from ..types import Sample
 from .base import probe
+from .geometry import choice, surface
 from .objects import Context
+from .synthesis import diffused, texture
 
 CELLS = (2, 3, 4, 6, 8)
 """Patches along the side of a square of the object's area, by severity."""
+
+REACHES = (0.006, 0.012, 0.02, 0.028, 0.04)
+"""How far diffusion carries where nothing stops it: the standard deviation of the blur that it would be, as a share of the shorter side."""
+
+SWAPPED = (0.4, 0.6, 0.8, 0.9, 1.0)
+"""Share of the other texture in the object."""
+
+Pixels = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 @probe("patch_shuffle", family="texture", needs=("objects",), default=True)
@@ -21,38 +39,155 @@ def patch_shuffle(sample: Sample, severity: int, generator: np.random.Generator,
     """The patches inside each object's mask change places; severity makes them smaller.
 
     Every patch moves.  A patch that reaches over the outline is completed with the object's nearest pixels,
-    so no background enters.  Pixels outside of objects are untouched.
+    so no background enters.
     """
+    return _each(sample, context, lambda pixels, inside: _shuffle(pixels, inside, CELLS[severity - 1], generator))
+
+
+@probe("voronoi", family="texture", needs=("objects",))
+def voronoi(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """The cells of a Voronoi diagram of random points in each object change places (as in Heinert et al. 2025); severity makes
+    them smaller.
+
+    Every cell shows what lies around the point of another.  What reaches over the outline is completed with the
+    object's nearest pixels.
+    """
+    return _each(sample, context, lambda pixels, inside: _cells(pixels, inside, CELLS[severity - 1] ** 2, generator))
+
+
+@probe("diffusion", family="texture", needs=("objects",))
+def diffusion(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, contrast: float = 0.05) -> Sample:
+    """Edge-enhancing diffusion inside each object: surfaces run together, strong edges stay (Weickert 1998; Heinert et al. 2025,
+    for whom what is left is shape).  The mean of each object's channels stays; severity lets it run longer.
+
+    contrast  the slope per pixel, in values of [0, 1] smoothed over 2 pixels, from which on an edge stops it; textures
+              with stronger edges than that stay
+    """
+    if not 0.001 <= contrast <= 1:
+        raise XaiError(f"diffusion.contrast={contrast:g}: expected 0.001 to 1")
+    owner = np.zeros(sample.image.shape[-2:], np.int32)
+    for number, mask in enumerate(context.objects(sample).numpy(), 1):
+        owner[mask] = number
+    if not owner.any():
+        raise DataError("no object in this image")
+    reach = REACHES[severity - 1] * min(owner.shape)
+    return replace(sample, image=diffused(sample.image, torch.from_numpy(owner), reach**2 / 2, contrast))
+
+
+@probe("swap", family="texture", needs=("objects", "others"), default=True)
+def swap(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """Each object gets the texture of an object of another class, from another image (``donors``: of another dataset).
+
+    The texture is made of noise with the other's colours and the histograms of its oriented bands (Heeger and Bergen
+    1995), at the size at which it lies on the other; larger structures, such as a single spot, are not kept.  Severity is its share.
+    Objects of the other's class keep theirs.
+    """
+    subject = context.subject(sample)
+    if subject is None:
+        raise DataError("no object in this image")
+    pool = context.donors(donors)
+    other, mask, kind = pool.stranger(sample, generator, context.key(subject))
+    tile, unit = texture(other.image, mask, generator)
+    key = pool.context.key(kind)
+
+    def painted(pixels: Pixels, inside: Mask) -> Pixels:
+        new = _tiled(tile, np.sqrt(inside.sum()) / unit, inside.shape, generator)
+        return pixels + np.float32(SWAPPED[severity - 1]) * (new - pixels)
+
+    found = _each(sample, context, painted, unlike=key)
+    return replace(found, tags={**sample.tags, "donor": other.id, "texture_class": kind})
+
+
+@probe("silhouette", family="texture", needs=("objects",), degrees=False)
+def silhouette(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, colour: str = "black") -> Sample:
+    """Each object in one colour, black or, with ``colour=mean``, its own mean."""
+    choice("silhouette.colour", colour, ("black", "mean"))
+    return _each(sample, context, lambda pixels, inside: np.full_like(pixels, 0 if colour == "black" else pixels[inside].mean(0)))
+
+
+@probe("edges", family="texture", needs=("objects",), degrees=False)
+def edges(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """Each object as a line drawing, black on white: the edges of the image within it (Canny 1986) and its outline."""
+    wide = max(1, round(min(sample.image.shape[-2:]) / 200))
+    return _each(sample, context, lambda pixels, inside: _lines(pixels, inside, wide))
+
+
+def _each(sample: Sample, context: Context, change: Callable[[Pixels, Mask], Pixels], unlike: object = None) -> Sample:
+    """``change`` applied to the box of every object, with all that is not object completed by its nearest pixels, and
+    pasted into its mask; objects of the class ``unlike`` (a ``Context.key``) stay.  Raises DataError where there is none."""
     pixels = sample.image.permute(1, 2, 0).numpy()
-    shuffled = pixels.copy()
-    for mask in context.objects(sample).numpy():
-        if mask.any():
-            _shuffle(pixels, shuffled, mask, CELLS[severity - 1], generator)
-    return replace(sample, image=torch.from_numpy(shuffled).permute(2, 0, 1).contiguous())
+    result = pixels.copy()
+    empty = True
+    for inside in _masks(sample, context, unlike):
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        result[box][inside[box]] = change(surface(pixels[box], inside[box]), inside[box])[inside[box]]
+        empty = False
+    if empty:
+        raise DataError("no object in this image")
+    return replace(sample, image=torch.from_numpy(result).permute(2, 0, 1).contiguous())
 
 
-def _shuffle(pixels: np.ndarray, shuffled: np.ndarray, mask: np.ndarray, cells: int, generator: np.random.Generator) -> None:
-    """Writes the object of ``mask`` (H, W) into ``shuffled``; all arrays of one size, (H, W, 3) the images."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    inside = mask[box]
+def _masks(sample: Sample, context: Context, unlike: object) -> Iterator[Mask]:
+    if unlike is None:
+        yield from (mask for mask in context.objects(sample).numpy() if mask.any())
+        return
+    pieces = context.pieces(sample)
+    for mask, kind in zip(pieces.masks.numpy(), context.kinds(pieces), strict=True):
+        if mask.any() and (not kind or context.key(kind) != unlike):
+            yield mask
+
+
+def _shuffle(pixels: Pixels, inside: Mask, cells: int, generator: np.random.Generator) -> Pixels:
     side = max(2, round(np.sqrt(inside.sum()) / cells))
     down, right = (-(-length // side) for length in inside.shape)
-    surface = _surface(pixels[box], inside)
-    padded = np.pad(surface, ((0, down * side - inside.shape[0]), (0, right * side - inside.shape[1]), (0, 0)), mode="reflect")
+    room = ((0, down * side - inside.shape[0]), (0, right * side - inside.shape[1]))
+    padded = np.pad(pixels, (*room, (0, 0)), mode="reflect")
     patches = padded.reshape(down, side, right, side, 3).swapaxes(1, 2).reshape(down * right, side, side, 3)
-    touched = np.pad(inside, ((0, down * side - inside.shape[0]), (0, right * side - inside.shape[1])))
-    used = np.flatnonzero(touched.reshape(down, side, right, side).any((1, 3)).ravel())
+    used = np.flatnonzero(np.pad(inside, room).reshape(down, side, right, side).any((1, 3)).ravel())
     cycle = generator.permutation(used)  # a single cycle, so that no patch stays where it is
     patches[cycle] = patches[np.roll(cycle, 1)]
     mixed = patches.reshape(down, right, side, side, 3).swapaxes(1, 2).reshape(padded.shape)
-    shuffled[box][inside] = mixed[: inside.shape[0], : inside.shape[1]][inside]
+    return mixed[: inside.shape[0], : inside.shape[1]]
 
 
-def _surface(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """``pixels`` with every pixel outside replaced by the nearest one inside."""
-    outside = (~inside).astype(np.uint8)
-    _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    places = np.zeros(labels.max() + 1, dtype=np.intp)
-    places[labels[inside]] = np.flatnonzero(inside)
-    return pixels.reshape(-1, 3)[places[labels]]
+def _cells(pixels: Pixels, inside: Mask, count: int, generator: np.random.Generator) -> Pixels:
+    height, width = inside.shape
+    places = np.flatnonzero(inside)
+    points = np.sort(generator.choice(places, min(count, len(places)), replace=False))  # in the order in which they are numbered
+    seeds = np.ones(height * width, np.uint8)
+    seeds[points] = 0
+    _, cell = cv2.distanceTransformWithLabels(seeds.reshape(height, width), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    numbers = np.zeros(cell.max() + 1, np.intp)
+    numbers[cell.ravel()[points]] = np.arange(len(points))
+    cycle = generator.permutation(len(points))  # a single cycle, so that no cell stays where it is
+    shown = np.empty_like(cycle)
+    shown[cycle] = np.roll(cycle, 1)
+    moves = points[shown] // width - points // width, points[shown] % width - points % width
+    rows, columns = np.indices(inside.shape)
+    number = numbers[cell]
+    return pixels[(rows + moves[0][number]).clip(0, height - 1), (columns + moves[1][number]).clip(0, width - 1)]
+
+
+def _tiled(tile: Pixels, scale: float, size: tuple[int, ...], generator: np.random.Generator) -> Pixels:
+    """``tile``, which is periodic, ``scale`` times as large and from a random place on, over (H, W, 3)."""
+    if scale < 1:
+        room = 8
+        wide = np.pad(tile, ((room, room), (room, room), (0, 0)), mode="wrap")
+        tile = cv2.GaussianBlur(wide, (0, 0), 0.5 * np.sqrt(max(1e-4, 1 / scale**2 - 1)))[room:-room, room:-room]
+    top, left = generator.uniform(0, len(tile), 2)
+    rows, columns = np.indices(size, dtype=np.float32)
+    places = [((each + 0.5) / scale + start - 0.5).astype(np.float32) for each, start in ((columns, left), (rows, top))]
+    return cv2.remap(tile, places[0], places[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+
+def _lines(pixels: Pixels, inside: Mask, wide: int) -> Pixels:
+    grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (0, 0), 0.7 + 0.3 * wide, borderType=cv2.BORDER_REFLECT)
+    slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))[inside]
+    strong = float(np.clip(np.quantile(slope, 0.9), 0.05, None))
+    marked = cv2.Canny((grey * 255).round().astype(np.uint8), 255 * strong / 2, 255 * strong, L2gradient=True)
+    padded = np.pad(inside, 1).astype(np.uint8)
+    marked[inside & ~(cv2.erode(padded, np.ones((3, 3), np.uint8)) > 0)[1:-1, 1:-1]] = 255
+    if wide > 1:
+        marked = cv2.dilate(marked, np.ones((wide, wide), np.uint8))
+    return np.repeat(1 - marked[..., None].astype(np.float32) / 255, 3, 2)

@@ -43,6 +43,9 @@ MOST = 14 * 2**20
 CONTROLS = {
     "identity": "nothing was changed: must be exactly 0",
     "reencode": "written as JPEG of quality 95 and read again",
+    "resize": "enlarged by half and reduced again",
+    "self_paste": "objects pasted where they are, before their own background painted over",
+    "same_class_paste": "objects pasted before another background of their class",
     "random_direction": "noise as large as the attack's, in a random direction",
 }
 
@@ -130,7 +133,7 @@ def _headline_row(name: str, row: Facts, drawn: str) -> list[str]:
     primary, reference = row["primary"], row["reference"]
     return [
         e(row["family"]),
-        f'<a href="#{_anchor(name)}">{e(name)}</a><br><small>{_at(row, primary["severity"])}against {e(reference["name"])}</small>',
+        f'<a href="#{_anchor(name)}">{e(name)}</a><br><small>{_at(row)}against {e(reference["name"])}</small>',
         f"{value(primary['value'])}<br><small>{value(reference['value'])}</small>",
         f"<b>{points(primary['drop'])}</b><br><small>{points_interval(primary['ci'])}</small>",
         drawn,
@@ -159,9 +162,22 @@ def _probe(name: str, row: Facts, metric: str, picture: str | None) -> str:
     return section(
         f"{row['family']}: {name}",
         f"<p>{e(row['about'])}</p><ul class='notes'>{items([*row['notes'], *measured])}</ul>",
+        _means(row, metric),
         f"<div class='pair'>{severities}{per_class}</div>{image}",
         anchor=_anchor(name),
     )
+
+
+def _means(row: Facts, metric: str) -> str:
+    """Of a probe that stands for several: its means, and what each member costs."""
+    if "members" not in row:
+        return ""
+    means = [[e(name.replace("_", " ")), value(each["value"]), interval(each["ci"])] for name, each in row["means"].items()]
+    members = [[e(name), value(each["value"]), points(each["drop"]), points_interval(each["ci"])] for name, each in row["members"].items()]
+    said = "<p><b>mPC</b> is the mean over the members of their means over the severities, <b>rPC</b> its share of the clean value.</p>"
+    lines = table(["member", e(metric), "drop, points", ""], members, right={1, 2, 3})
+    costs = f"<details><summary>What each member costs</summary>{lines}</details>"
+    return f"{said}<div class='pair'>{table(['', 'value', ''], means, right={1, 2})}{costs}</div>"
 
 
 def _reading(metric: str) -> str:
@@ -209,8 +225,11 @@ def _setting(name: str, setting: Any) -> str:
     return "this dataset" if name == "donors" and not setting else str(setting)
 
 
-def _at(row: Facts, severity: int) -> str:
-    return f"severity {severity} " if row["degrees"] else ""
+def _at(row: Facts) -> str:
+    if "members" in row:
+        steps = [str(each["severity"]) for each in row["severities"]]
+        return f"mean over severit{'y' if len(steps) == 1 else 'ies'} {', '.join(steps)} "
+    return f"severity {row['primary']['severity']} " if row["degrees"] else ""
 
 
 def _anchor(name: str) -> str:

@@ -32,11 +32,11 @@ def command(
     from ...audit.run import probe_models
     from ...data import load_dataset
     from ...data.relabel import read_classes_map
-    from ...probes import PROBES
+    from ...probes import PROBES, addressed, aliases
     from ...report.html import write_report
 
     data = load_dataset(dataset)
-    params = parsed_settings(settings, {*PROBES, "model"})
+    params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
     loaded = [loaded_model(name, device, params.get("model", {}), workers) for name in model_names]
     levels = parsed_severities(severities)
     with session.progress("probe") as progress:
