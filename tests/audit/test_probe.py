@@ -156,7 +156,7 @@ def test_conditions_are_shared():
         ("clean", 0), ("identity", 0), ("reencode", 1), ("resize", 1), ("mixed_same", 1), ("mixed_rand", 1), ("scored_objects", 1),
         ("self_paste", 1), ("same_class_paste", 1),
     }  # fmt: skip
-    assert len(rows) == 6 * 12
+    assert len(rows) == 9 * 12
 
 
 def test_records_hold_all_that_the_report_needs():
