@@ -182,14 +182,18 @@ def test_what_is_out_of_reach_changes_nothing(made):
     assert bool((changes[:, ~plan.reaches] == 0).all()) and 0 < plan.reaches.mean() < 0.9
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.names() if "-scenes" in name and "patch" not in name and "dpm" not in name])
+TRACED = [name for name in zoo.names() if "patch" not in name and "dpm" not in name]
+
+
+@pytest.mark.parametrize("name", [name if "-scenes" in name else pytest.param(name, marks=pytest.mark.long) for name in TRACED])
 def test_zoo_models_in_parts(name):
-    """Every window of a coarse grid, two targets at once, in the float32 of the model."""
+    """Every window of a coarse grid, two targets at once, in the float32 of the model; a scene will do for all of them."""
     model = load_model(name)
     crop = "&crop=64" if model.task == "classification" else ""
     sample = load_dataset(f"scenes:val?n=4{crop}")[1]
     image, prediction = sample.image[None], model.predict(sample.image[None])[0]
-    decisions = [bind(target, prediction) for target in expand("all", prediction)[:2]]
+    targets = expand("all", prediction)[:2] or [f"box:{corner},20,{corner + 40},70:{model.classes[0]}" for corner in (8, 40)]
+    decisions = [bind(target, prediction) for target in targets]
     places = windows(*image.shape[-2:], 17, 20)
     with as_found(model), torch.no_grad():
         far, effect, plan, _ = compared(lambda x: model.score_table(x, decisions), image, places, torch.full_like(image, 0.5), 16)
