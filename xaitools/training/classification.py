@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..data import Dataset, readable
 from ..errors import DataError
 from ..types import Sample
-from .loop import State, fit
+from .loop import State, fit, layout
 from .segmentation import augment
 
 
@@ -32,6 +32,7 @@ def train(
     size = tuple(recipe["input"]["size"]) if "size" in recipe["input"] else None
     mean, std = (torch.tensor(recipe["input"][key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     autocast, batch_size = bool(settings.get("autocast", False)), int(settings["batch_size"])
+    memory = layout(network)
     images, labels = _preload(training, size, say)
     val_images, val_labels = _preload(validation, size, say)
     settings["steps_per_epoch"] = len(images) // batch_size
@@ -47,7 +48,7 @@ def train(
             yield torch.stack([augment(images[row], nothing, target, settings, generator)[0] for row in rows]), labels[rows]
 
     def logits(batch: Tensor) -> Tensor:
-        x = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
+        x = ((batch - mean) / std).contiguous(memory_format=memory)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             return network(x).float()
 
@@ -58,7 +59,7 @@ def train(
         guesses = [logits(part.float() / 255).argmax(1) for part in val_images.split(50)]
         return float((torch.cat(guesses) == val_labels).float().mean())
 
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=memory)
     return fit(network, batches, loss, validate, settings, out, resume=resume, say=say)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..data import Dataset
 from .detection import Pair, augment, pairs_of
-from .loop import State, fit
+from .loop import State, fit, layout
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """Images (N, 3, H, W); of all their objects the image (T,), box xyxy (T, 4) and class (T,)."""
@@ -33,6 +33,7 @@ def train(
     settings, size = dict(recipe["training"]), (int(recipe["input"]["size"][0]), int(recipe["input"]["size"][1]))
     mean, std = (torch.tensor(recipe["input"][key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     batch_size, autocast = int(settings["batch_size"]), bool(settings.get("autocast", False))
+    memory = layout(network)
     room = 1 / float(settings.get("crop", 1.0)) ** 0.5  # for crops, an image is kept larger than the network sees it, if it is
     pairs = [_kept(image, target, (round(size[0] * room), round(size[1] * room))) for image, target in pairs_of(training)]
     say(f"{len(pairs)} training images")
@@ -47,12 +48,12 @@ def train(
 
     def loss(batch: Batch) -> Tensor:
         images, owners, boxes, labels = batch
-        x = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        x = ((images - mean) / std).contiguous(memory_format=memory)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             raw = network.raw(x)
         return network.loss(raw.float(), owners, boxes, labels)
 
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=memory)
     return fit(network, batches, loss, lambda: score(network, validation), settings, out, resume=resume, say=say)
 
 

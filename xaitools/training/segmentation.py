@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..data import Dataset, readable
 from ..types import IGNORE, Sample
-from .loop import State, fit
+from .loop import State, fit, layout
 
 
 def train(
@@ -35,6 +35,7 @@ def train(
     # rare classes weigh more, by the square root so that pixel accuracy does not pay for it
     weights = ((counts.sum() / counts.clamp(min=1)) ** float(settings.get("balance", 0.5))).float()
     weights = weights / (weights * (counts / counts.sum()).float()).sum()
+    memory = layout(network)
     settings["steps_per_epoch"] = len(images) // batch_size
     full = size or (int(images.shape[-2]), int(images.shape[-1]))
 
@@ -48,7 +49,7 @@ def train(
             yield torch.stack([image for image, _ in pairs]), torch.stack([semantic for _, semantic in pairs])
 
     def logits(batch: Tensor) -> Tensor:
-        x = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
+        x = ((batch - mean) / std).contiguous(memory_format=memory)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             return network(x)
 
@@ -75,7 +76,7 @@ def train(
         present = table.sum(1) > 0
         return float((table.diag()[present] / union[present]).mean())
 
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=memory)
     return fit(network, batches, loss, validate, settings, out, resume=resume, say=say)
 
 
