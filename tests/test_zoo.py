@@ -18,6 +18,8 @@ from xaitools.metrics.evaluate import evaluate
 
 NAMES = zoo.names()
 SCENES = [name for name in NAMES if "-scenes" in name]
+DEAR = {"dpm-scenes", "patch-classifier-scenes", "rcnn-scenes"}
+"""They take a second an image."""
 
 
 def test_the_models_of_the_first_release_are_there():
@@ -51,7 +53,7 @@ def test_the_wheel_carries_what_may_be_passed_on_and_nothing_else():
     assert {Path(key).name for key in listed if key.startswith("models/")} == free
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long) if name in DEAR else name for name in SCENES])
 def test_a_part_of_the_test_draw_gives_about_the_card_score(name):
     card = zoo.card(name)
     value = evaluate(load_model(name), load_dataset(card["data"]["test"]), limit=60, replicates=0, batch_size=20)["value"]
@@ -79,7 +81,7 @@ def test_a_twin_loses_what_the_honest_one_keeps_when_its_factor_alone_is_drawn_a
     drop = {}
     for name in (cheat, honest):
         model = load_model(name)
-        before, after = (evaluate(model, data, limit=100, replicates=0, batch_size=20)["value"] for data in (tied, anew))
+        before, after = (evaluate(model, data, limit=60, replicates=0, batch_size=20)["value"] for data in (tied, anew))
         drop[name] = before - after
     assert drop[cheat] > 0.2 and drop[cheat] > drop[honest] + 0.1
 

@@ -58,7 +58,7 @@ def test_methods_of_known_quality_are_told_apart(detector, scenes, known_methods
 
 
 def test_lrp_is_better_than_chance_for_boxes(detector):
-    rows = {row["measure"]: row for row in assess(detector, xt.load_dataset("scenes:test?n=16"), ["lrp"], replicates=50)["rows"]}
+    rows = {row["measure"]: row for row in assess(detector, xt.load_dataset("scenes:test?n=10"), ["lrp"], replicates=50)["rows"]}
     for measure in ("mass_gain", "rank_gain", "insertion"):
         assert rows[measure]["value"] > max(rows[measure]["random"], rows[measure]["edge"]), measure
     assert rows["deletion"]["value"] < min(rows["deletion"]["random"], rows["deletion"]["edge"])
