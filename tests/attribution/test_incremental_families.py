@@ -73,8 +73,9 @@ def decisions(model, image):
             targets = ["top", "class:cat:vs:owl", "pixel:0,0:cat", f"pixel:{width - 1},{height - 1}:dog:vs:", "pixel:40,33:owl"]
         case _:
             missed = ["box:3,5,22.5,31:dog", f"box:{width - 30},{height - 40},{width},{height}:owl:vs:"]
-            other = next(name for name in model.classes if name != prediction.classes[prediction.labels[1]])
-            targets = ["box:0", "box:0:vs:", f"box:1:vs:{other}", *(f"box:0:{edge}" for edge in ("left", "top", "right", "bottom")), *missed]
+            rival = next(name for name in model.classes if name != prediction.classes[prediction.labels[1]])
+            edges = [f"box:0:{edge}" for edge in ("left", "top", "right", "bottom")]
+            targets = ["box:0", "box:0:vs:", f"box:1:vs:{rival}", *edges, *missed]
     if model.task == "instances":
         targets.append("mask:0")
     bound = [bind(target, prediction) for target in targets]
