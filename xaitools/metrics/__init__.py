@@ -2,18 +2,18 @@
 
 from .accuracy import METRIC, Table, image_statistics
 from .evaluate import evaluate, predictions
-from .statistics import Drawn, drop_between, image_weights, interval, needed, paired_drop
+from .statistics import Drawn, Dual, draw, image_weights, interval, needed
 
 __all__ = [
     "METRIC",
     "Drawn",
+    "Dual",
     "Table",
-    "drop_between",
+    "draw",
     "evaluate",
     "image_statistics",
     "image_weights",
     "interval",
     "needed",
-    "paired_drop",
     "predictions",
 ]

@@ -44,14 +44,12 @@ class Boxes:
     def by_class(self, weights: Floats, rule: str = "") -> Floats:
         return np.stack([self._every_recall(index, weights, rule) for index in range(len(self.members))])
 
-    def influence(self, weights: Floats) -> Floats:
-        """(N, B) how fast the mean over the classes moves with the weight of each image."""
-        found, count = np.zeros(weights.shape), np.zeros(weights.shape[1])
+    def influence(self, weights: Floats) -> tuple[Floats, Floats]:
+        """``overall``, and (N, B) how fast it moves with the weight of each image."""
+        values, moves = np.empty((len(self.members), weights.shape[1])), np.zeros(weights.shape)
         for index in range(len(self.members)):
-            moved = self._influence(index, weights)
-            count += (known := ~np.isnan(moved).any(0))
-            found += np.where(known, moved, 0)
-        return ratio(found, count[None], np.nan)
+            values[index] = self._add_influence(index, weights, moves)
+        return mean(values), ratio(moves, (~np.isnan(values)).sum(0), np.nan)
 
     def extra(self, weights: Floats) -> dict[str, float]:
         classes = range(len(self.members))
@@ -103,33 +101,34 @@ class Boxes:
         gain, precision = self._curve(index, weights, rule, self.level)
         return ratio((gain * precision).sum(0), self.positives[index] @ weights, np.nan)
 
-    def _influence(self, index: int, weights: Floats) -> Floats:
-        """(N, B) derivatives of ``_every_recall``, while the places at which the best precisions are reached stay.
+    def _add_influence(self, index: int, weights: Floats, moves: Floats) -> Floats:
+        """``_every_recall``; its derivatives, while the places where the best precisions are reached stay, are added to ``moves``.
 
         A detection of more weight raises the area by the best precision at it, if it is right, and moves every precision
         that is read at it or after: by (right - precision) / (weight of all detections down to there).
         """
         rows, right = self._counting(index, "", self.level)
         positives = self.positives[index][:, None]
-        total = positives.T @ weights
-        found = np.zeros(weights.shape)
-        if len(right):
-            gain, seen, precision = self._running(rows, right, weights)
-            best = np.maximum.accumulate(precision[::-1])[::-1]
-            reached = precision == best
-            so_far = gain.cumsum(0)
-            before = np.maximum.accumulate(np.where(reached, so_far, 0))
-            read = np.where(reached, so_far - np.vstack([np.zeros_like(before[:1]), before[:-1]]), 0)  # weight read at each place
-            slope, level = (ratio(each, seen)[::-1].cumsum(0)[::-1] for each in (read, read * precision))
-            rows = rows[: right[-1] + 1]
-            hit = np.zeros(len(rows), bool)
-            hit[right] = True
-            place = np.searchsorted(right, np.arange(len(rows)))  # the next right detection
-            moved = np.where(hit[:, None], (slope + best)[place], 0) - level[place]
-            images, at = np.unique(self.image[rows], return_inverse=True)
-            order = np.argsort(at, kind="stable")
-            found[images] = np.add.reduceat(moved[order], np.searchsorted(at[order], np.arange(len(images))), axis=0)
-        return ratio(found - positives * self._every_recall(index, weights, ""), total, np.nan)
+        total = (positives.T @ weights)[0]
+        scale = ratio(np.ones_like(total), total)
+        if not len(right):
+            return np.where(total > 0, 0.0, np.nan)
+        gain, seen, precision = self._running(rows, right, weights)
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        value = (gain * best).sum(0) * scale
+        reached, so_far = precision == best, gain.cumsum(0)
+        before = np.maximum.accumulate(np.where(reached, so_far, 0))
+        read = ratio(np.where(reached, so_far - np.vstack([np.zeros_like(before[:1]), before[:-1]]), 0), seen)  # weight by where it is read
+        slope, level = (each[::-1].cumsum(0)[::-1] for each in (read, read * precision))
+        rows = rows[: right[-1] + 1]
+        place = np.searchsorted(right, np.arange(len(rows)))  # the next right detection
+        moved = -level[place]
+        moved[right] += slope + best
+        order = np.argsort(self.image[rows], kind="stable")
+        images, starts = np.unique(self.image[rows[order]], return_index=True)
+        moves[images] += np.add.reduceat(moved[order], starts, axis=0) * scale
+        moves -= positives * (value * scale)
+        return np.where(total > 0, value, np.nan)
 
     def _sampled(self, index: int, weights: Floats, recalls: Floats, rule: str, level: int) -> float:
         """Mean interpolated precision at ``recalls``, for the first column of ``weights``."""

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import NormalDist
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .accuracy import Table
 from .ratios import defined
+
+K = TypeVar("K")
+Name = TypeVar("Name")
+
+NORMAL = NormalDist()
+
+NUMBERS_AT_ONCE = 2**24
+"""Influences held at one time."""
 
 POWER = (1.959964 + 0.841621) / 1.959964
 """By how much a drop must exceed the half width of its 95 % interval to be found four times out of five."""
@@ -64,59 +73,124 @@ def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray) -> dict[str
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """A number of all images once, and the same number of each bootstrap draw (B,); NaN where undefined.
+class Dual:
+    """A number on B weightings of the images, (B,), and how fast it moves with the weight of each of them, (B, N).
 
-    Means and ratios of numbers from the same draws are taken draw by draw, so that what they share cancels.
+    Differences, means and ratios are taken weighting by weighting, so that what the numbers share cancels.
+    """
+
+    value: NDArray
+    moves: NDArray
+
+    def __sub__(self, other: Dual) -> Dual:
+        return Dual(self.value - other.value, self.moves - other.moves)
+
+    def __truediv__(self, whole: Dual) -> Dual:
+        """Undefined where ``whole`` is 0."""
+        below = np.where(whole.value == 0, np.nan, whole.value)
+        share = self.value / below
+        return Dual(share, (self.moves - share[:, None] * whole.moves) / below[:, None])
+
+    @classmethod
+    def mean(cls, numbers: Sequence[Dual]) -> Dual:
+        count = len(numbers)
+        return cls(sum(each.value for each in numbers) / count, sum(each.moves for each in numbers) / count)
+
+
+def draw(
+    tables: Mapping[K, Table],
+    make: Callable[[Mapping[K, Dual]], Mapping[Name, Dual]],
+    weights: NDArray,
+    clusters: Sequence[str] | None = None,
+) -> dict[Name, Drawn]:
+    """Numbers that ``make`` makes of the metrics of ``tables``, on all images once and on each draw of ``weights`` (B, N).
+
+    The tables hold the same N images in the same order, ``weights`` are theirs, and ``clusters`` (N,) names what was
+    drawn as a whole, if not images.  Raises ValueError for tables of other images.
+    """
+    for table in tables.values():
+        if table.n != weights.shape[1]:
+            raise ValueError(f"{table.n} images against {weights.shape[1]}; a paired drop needs the same images in the same order")
+    unit = np.arange(weights.shape[1]) if clusters is None else np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1]
+    first = np.unique(unit, return_index=True)[1]
+    all_weights = np.vstack([np.ones((1, weights.shape[1])), weights])
+    size = max(1, min(128, NUMBERS_AT_ONCE // max(1, len(tables) * weights.shape[1])))
+    parts: dict[Name, list[tuple[NDArray, NDArray]]] = {}
+    moves: dict[Name, NDArray] = {}
+    for start in range(0, len(all_weights), size):
+        each = all_weights[start : start + size]
+        made = make({key: Dual(*table.influence(each)) for key, table in tables.items()})
+        for name, dual in made.items():
+            moved = dual.moves if clusters is None else _by_unit(dual.moves, unit, len(first))
+            parts.setdefault(name, []).append((dual.value, np.sqrt((each[:, first] * moved**2).sum(1))))
+            moves.setdefault(name, moved[0])
+    found = {name: tuple(map(np.concatenate, zip(*blocks, strict=True))) for name, blocks in parts.items()}
+    return {
+        name: Drawn(float(value[0]), float(error[0]), value[1:], error[1:], moves[name]) for name, (value, error) in found.items()
+    }
+
+
+def _by_unit(moves: NDArray, unit: NDArray, count: int) -> NDArray:
+    order = np.argsort(unit, kind="stable")
+    return np.add.reduceat(moves[:, order], np.searchsorted(unit[order], np.arange(count)), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A number of all images once, and the same number of each bootstrap draw; NaN where undefined.
+
+    value    of all images once
+    error    its standard error, from the infinitesimal jackknife
+    samples  (B,) of each draw
+    errors   (B,) standard error of each of them
+    moves    (U,) how fast the value moves with the weight of each image or cluster
     """
 
     value: float
+    error: float
     samples: NDArray
+    errors: NDArray
+    moves: NDArray
 
-    @classmethod
-    def of(cls, table: Table, weights: NDArray) -> Drawn:
-        return cls(table.metric(), table.metric(weights))
+    @property
+    def t(self) -> NDArray:
+        """(B,) how many of its own standard errors each draw lies from the value; NaN where undefined."""
+        off = self.samples - self.value
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(off == 0, 0.0, off / self.errors)
 
-    @classmethod
-    def mean(cls, numbers: Sequence[Drawn]) -> Drawn:
-        return cls(float(np.mean([each.value for each in numbers])), np.mean([each.samples for each in numbers], axis=0))
+    def percentile(self, level: float = 0.95) -> list[float] | None:
+        return interval(self.samples, level)
 
-    def share(self, whole: Drawn) -> Drawn:
-        """This number by ``whole``, undefined where that is 0."""
-        value = self.value / whole.value if whole.value else math.nan
-        known = whole.samples != 0
-        return Drawn(value, np.where(known, self.samples / np.where(known, whole.samples, 1), math.nan))
+    def bca(self, level: float = 0.95) -> list[float] | None:
+        known = self.samples[~np.isnan(self.samples)]
+        if not len(known) or 2 * len(known) < len(self.samples):
+            return None
+        ends = [self._bca_share(known, (1 + sign * level) / 2) for sign in (-1, 1)]
+        low, high = np.quantile(known, ends)
+        return [float(low), float(high)]
 
-    def facts(self) -> dict[str, Any]:
-        """``{"value", "ci"}`` with the 95 % interval; None where undefined."""
-        return {"value": defined(self.value), "ci": interval(self.samples)}
+    def _bca_share(self, known: NDArray, share: float) -> float:
+        middle = self._normal(((known < self.value).mean() + (known <= self.value).mean()) / 2, len(known))
+        squares = float((self.moves**2).sum())
+        bend = float((self.moves**3).sum()) / (6 * squares**1.5) if squares else 0.0
+        z = middle + NORMAL.inv_cdf(share)
+        return NORMAL.cdf(middle + z / (1 - bend * z))
 
-    def drop(self, other: Drawn) -> dict[str, Any]:
-        """``{"value", "drop", "ci", "p"}`` of ``other`` against this: see ``paired_drop``."""
-        samples = self.samples - other.samples
-        ci = interval(samples)
-        return {
-            "value": defined(other.value),
-            "drop": defined(self.value - other.value),
-            "ci": ci,
-            "p": None if ci is None else _two_sided(samples[~np.isnan(samples)]),
-        }
+    @staticmethod
+    def _normal(share: float, count: int) -> float:
+        return NORMAL.inv_cdf(min(max(share, 0.5 / count), 1 - 0.5 / count))
 
-
-def paired_drop(clean: Table, other: Table, weights: NDArray) -> dict[str, Any]:
-    """What a condition costs: ``{"value", "drop", "ci", "p"}`` with value the metric of ``other`` and drop = clean - value.
-
-    The tables hold the same images in the same order, ``weights`` (B, N) are theirs.  ``ci`` is the 95 % interval of
-    the drop and ``p`` its two-sided bootstrap p-value, at least 2 / (B + 1).  None where undefined.
-    """
-    if clean.n != other.n:
-        raise ValueError(f"{clean.n} images against {other.n}; a paired drop needs the same images in the same order")
-    return Drawn.of(clean, weights).drop(Drawn.of(other, weights))
-
-
-def drop_between(reference: Table, other: Table, weights: NDArray) -> dict[str, Any]:
-    """``paired_drop`` against another condition, e.g. the background gap: mixed-same minus mixed-rand (Xiao et al. 2020)."""
-    return paired_drop(reference, other, weights)
+    def studentised(self, level: float = 0.95, symmetric: bool = True) -> list[float] | None:
+        t = self.t
+        t = t[~np.isnan(t)]
+        if not len(t) or 2 * len(t) < len(self.samples):
+            return None
+        if symmetric:
+            far = np.quantile(np.abs(t), level, method="higher")
+            return [self.value - far * self.error, self.value + far * self.error]
+        low, high = np.quantile(t, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+        return [self.value - high * self.error, self.value - low * self.error]
 
 
 def needed(n: int, ci: Sequence[float], drop: float = 0.05) -> int:
