@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .accuracy import Table
-from .ratios import defined
+from .ratios import defined, ratio
 
 K = TypeVar("K")
 Name = TypeVar("Name")
@@ -154,10 +154,12 @@ class Drawn:
 
     @property
     def t(self) -> NDArray:
-        """(B,) how many of its own standard errors each draw lies from the value; NaN where undefined."""
-        off = self.samples - self.value
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(off == 0, 0.0, off / self.errors)
+        """(B,) how many of its own standard errors each draw lies from the value; NaN where undefined.
+
+        A draw that left out the few images that differ has no error of its own, and takes that of the value.
+        """
+        errors = np.where(self.errors > 0, self.errors, self.error)
+        return np.where(np.isnan(self.samples), np.nan, ratio(self.samples - self.value, errors))
 
     def percentile(self, level: float = 0.95) -> list[float] | None:
         return interval(self.samples, level)
