@@ -5,11 +5,11 @@ Populations of images with known truth, drawn anew in every repetition:
 balanced   8 classes, each in half of the images
 rare       10 classes, each in 7.5 % of the images, as in VOC; of pixels also a background that is everywhere
 clustered  the balanced one in scenes of 5 images that hold the same classes and are about equally hard
-sparse     the balanced one, but only 5 % of the images are changed at all, as by a control
+sparse     the balanced one, but only 5 % of the images are changed at all, as by a control (mIoU alone)
 
 An image is hard or easy in both conditions alike.  The truth is the drop on TRUTH images.  Counts are made, not predicted: of
 pixels for mIoU, of matched and unmatched boxes for mAP50, of right answers for top1.  A part of 100 repetitions is a line in
-scratch/intervals and not done again, so that a run can be killed and gone on with.
+scratch/intervals and not done again, so that a run can be killed and gone on with; 0 repetitions print what is there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xaitools.metrics import Drawn, Table, draw
+from xaitools.files import write_text
+from xaitools.metrics import METHOD, METHODS, Table, draw
 
 SIZES, TASKS, POPULATIONS = (50, 200, 500), ("segmentation", "classification", "detection"), ("balanced", "rare", "clustered", "sparse")
 REPLICATES, PART, TRUTH, SCENE = 499, 100, 100_000, 5
+POPULATED = [each for each in product(TASKS, POPULATIONS) if each[1] != "sparse" or each[0] == "segmentation"]
 FOLDER = Path(__file__).resolve().parents[1] / "scratch" / "intervals"
-
-METHODS: dict[str, Callable[[Drawn], list[float] | None]] = {
-    "percentile": Drawn.percentile,
-    "BCa": Drawn.bca,
-    "studentised": lambda each: each.studentised(symmetric=False),
-    "studentised, symmetric": Drawn.studentised,
-    "normal": lambda each: [each.value - 1.959964 * each.error, each.value + 1.959964 * each.error],
-}
 
 Floats = NDArray[np.float64]
 
@@ -134,8 +128,12 @@ def pair(task: str, population: str, n: int, generator: np.random.Generator) -> 
 
 def truth(task: str, population: str) -> tuple[float, float]:
     """Clean value and drop on TRUTH images."""
+    file = FOLDER / f"{task}-{population}-truth.json"
+    if file.is_file():
+        return tuple(json.loads(file.read_text()))
     tables, _ = pair(task, population, TRUTH, np.random.default_rng(_key("truth", task, population)))
     clean, changed = (tables[name].metric() for name in ("clean", "changed"))
+    file.write_text(json.dumps([clean, clean - changed]))
     return clean, clean - changed
 
 
@@ -157,8 +155,8 @@ def one_part(task: str, population: str, n: int, part: int, by_image: bool) -> d
         clusters = None if by_image else images.clusters
         weights = drawn(n, SCENE if clusters else 1, np.random.default_rng(repetition))
         number = draw(tables, lambda duals: {"drop": duals["clean"] - duals["changed"]}, weights, clusters)["drop"]
-        for name, method in METHODS.items():
-            found[name].append(method(number) or [np.nan, np.nan])
+        for method in METHODS:
+            found[method].append(number.interval(method=method) or [np.nan, np.nan])
     return found
 
 
@@ -166,15 +164,19 @@ def parts(repetitions: int, wanted: str) -> Mapping[str, dict[str, list[list[flo
     """All intervals by cell, from the folder or new."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     cells: dict[str, dict[str, list[list[float]]]] = {}
-    names = [(*each, False) for each in product(TASKS, POPULATIONS, SIZES)] + [(task, "clustered", n, True) for task, n in product(TASKS, SIZES)]
-    for part, (task, population, n, by_image) in product(range(-(-repetitions // PART)), names):
+    names = [(*each, n, False) for each, n in product(POPULATED, SIZES)]
+    names += [(task, "clustered", n, True) for task, n in product(TASKS, SIZES)]
+    for part, (task, population, n, by_image) in product(range(-(-repetitions // PART) or 1000), names):
         name = f"{task} {population} {n}{' by image' * by_image}"
         if wanted not in name:
             continue
         file = FOLDER / f"{name.replace(' ', '-')}-{part:03d}.json"
+        if not file.is_file() and repetitions == 0:
+            continue
         if not file.is_file():
-            done = json.dumps({method: np.round(ends, 6).tolist() for method, ends in one_part(task, population, n, part, by_image).items()})
-            file.write_text(done)
+            ends = one_part(task, population, n, part, by_image)
+            done = json.dumps({method: np.round(each, 6).tolist() for method, each in ends.items()})
+            write_text(file, done)  # whole or not at all
         for method, ends in json.loads(file.read_text()).items():
             cells.setdefault(name, {}).setdefault(method, []).extend(ends)
     return cells
@@ -182,20 +184,39 @@ def parts(repetitions: int, wanted: str) -> Mapping[str, dict[str, list[list[flo
 
 def main(repetitions: int, wanted: str) -> None:
     cells = parts(repetitions, wanted)
-    for task, population in product(TASKS, POPULATIONS):
+    for task, population in POPULATED:
         if any(name.startswith(f"{task} {population} ") for name in cells):
             clean, drop = truth(task, population)
             print(f"\n{task}, {population}: clean {clean:.3f}, drop {100 * drop:.2f} points\n")
             print("| n | repetitions | " + " | ".join(METHODS) + " |\n|" + "---|" * (len(METHODS) + 2))
             for name in (name for name in cells if name.startswith(f"{task} {population} ")):
-                print(f"| {name.split(' ', 2)[2]} | {len(cells[name]['normal'])} | " + " | ".join(_cell(ends, drop) for ends in cells[name].values()) + " |")
+                shown = " | ".join(_cell(cells[name][method], drop) for method in METHODS)
+                print(f"| {name.split(' ', 2)[2]} | {len(cells[name]['bca'])} | {shown} |")
+    print("\nMEASURED =", measured(cells))
 
 
 def _cell(ends: list[list[float]], drop: float) -> str:
     """Coverage, misses on either side and median width in points."""
     low, high = np.array(ends, float).T
-    inside = ((low <= drop) & (drop <= high)).mean()
-    return f"{100 * inside:.1f} ({100 * (low > drop).mean():.1f}, {100 * (high < drop).mean():.1f}), {100 * np.nanmedian(high - low):.1f}"
+    missed = f"{100 * (low > drop).mean():.1f}, {100 * (high < drop).mean():.1f}"
+    return f"{100 * _inside(ends, drop):.1f} ({missed}), {100 * np.nanmedian(high - low):.1f}"
+
+
+def _inside(ends: list[list[float]], drop: float) -> float:
+    low, high = np.array(ends, float).T
+    return float(((low <= drop) & (drop <= high)).mean())
+
+
+def measured(cells: Mapping[str, dict[str, list[list[float]]]]) -> dict[str, dict[int, tuple[float, float]]]:
+    """MEASURED of xaitools/metrics/coverage.py: the least and the largest coverage of the default method."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for name, ends in cells.items():
+        task, population, n, *by_image = name.split()
+        if population == "sparse" or by_image:
+            continue
+        key, size = ("clustered", int(n) // SCENE) if population == "clustered" else (task, int(n))
+        found.setdefault(key, {}).setdefault(size, []).append(_inside(ends[METHOD], truth(task, population)[1]))
+    return {key: {size: (round(min(each), 3), round(max(each), 3)) for size, each in sizes.items()} for key, sizes in found.items()}
 
 
 if __name__ == "__main__":

@@ -2,15 +2,20 @@
 
 from .accuracy import METRIC, Table, image_statistics
 from .evaluate import evaluate, predictions
-from .statistics import Drawn, Dual, draw, image_weights, interval, needed
+from .statistics import METHOD, METHODS, Drawn, Dual, bands, draw, equivalence, holm, image_weights, interval, needed
 
 __all__ = [
+    "METHOD",
+    "METHODS",
     "METRIC",
     "Drawn",
     "Dual",
     "Table",
+    "bands",
     "draw",
+    "equivalence",
     "evaluate",
+    "holm",
     "image_statistics",
     "image_weights",
     "interval",
