@@ -67,8 +67,8 @@ def test_the_records_give_other_intervals_without_the_model(result, tmp_path):
     again, read = recount(result), recount(tmp_path / "run")
     for name, row in result.report["probes"].items():
         assert again[name].interval() == read[name].interval() == row["primary"]["ci"] and again[name].p == row["primary"]["p"]
-    low, high = again["gap"].interval(0.99)
-    assert low < again["gap"].interval()[0] < again["gap"].interval()[1] < high
+    low, high = again["fog"].interval(0.99)
+    assert low < again["fog"].interval()[0] < again["fog"].interval()[1] < high
     other = recount(result, seed=1, replicates=300, clusters={})["gap"]
     assert len(other.samples) == 300 and len(other.moves) == 24 and other.value == again["gap"].value
     with pytest.raises(PlanError, match="no run that can be read"):

@@ -305,7 +305,8 @@ def _families(tally: Tally, measured: Mapping[str, tuple[Facts, Cells]]) -> Fact
         for (row, name, _), band in zip(drawn, found, strict=True):
             _cell(row, name)["band"] = band
         for row, cells in rows.values():
-            row["primary"] |= equivalence(UNDEFINED if few else cells["primary"], margin)
+            unknown = {"ci90": None, "no_drop": None, "says": "too few clusters"}
+            row["primary"] |= unknown if few else equivalence(cells["primary"], margin)
     adjusted = holm([measured[name][0]["primary"]["p"] for name in declared.values()])
     families = {}
     for (family, name), p in zip(declared.items(), adjusted, strict=True):
@@ -440,7 +441,8 @@ def _size_warnings(tally: Tally, items: Sequence[str], value: float | None, floo
         low, high = (f"{100 * each:.0f}" for each in made["coverage"])
         held = f"{low} to {high} %" if low != high else f"{low} %"
         found.append(
-            f"intervals are too narrow: with {made['units']} {made['unit']}s, fewer than {SMALL}, "
+            f"intervals {'are too narrow' if made['coverage'][1] < 0.94 else 'may be too narrow'}: "
+            f"with {made['units']} {made['unit']}s, fewer than {SMALL}, "
             f"a 95 % interval held the truth in {held} of simulated samples"
         )
     if "scope" in made:

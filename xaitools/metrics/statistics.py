@@ -102,7 +102,7 @@ class Dual:
     @classmethod
     def mean(cls, numbers: Sequence[Dual]) -> Dual:
         count = len(numbers)
-        return cls(sum(each.value for each in numbers) / count, sum(each.moves for each in numbers) / count)
+        return cls(np.sum([each.value for each in numbers], 0) / count, np.sum([each.moves for each in numbers], 0) / count)
 
 
 def draw(

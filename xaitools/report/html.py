@@ -109,15 +109,15 @@ def page(report: Facts, figures: Mapping[str, bytes]) -> str:
 
 def _summary(report: Facts) -> str:
     clean = report["clean"]
-    words = f"On {report['n']} unchanged images {e(report['metric'])} is <b>{value(clean['value'])}</b> {interval(clean['ci'])}. "
+    words = f"On {report['n']} unchanged images {e(report['metric'])} is <b>{value(clean['value'])}</b>{_spaced(interval(clean['ci']))}. "
     words += _coverage(report["intervals"])
     drops = {name: row["primary"] for name, row in report["probes"].items() if row["family"] in CUES and row["primary"]["drop"] is not None}
     if drops:
         name = max(drops, key=lambda each: drops[each]["drop"])
-        family, ci = report["probes"][name]["family"], drops[name]["ci"]
+        family, spread = report["probes"][name]["family"], drops[name]["ci"] or drops[name].get("range")
         words += f" Of the cues that can be shortcuts, <b>{e(family)}</b> ({e(name)}) costs most: "
-        words += f"<b>{points(drops[name]['drop'])} points</b> {points_interval(ci)}"
-        words += "." if ci is not None and ci[0] > 0 else ", which cannot be told from nothing."
+        words += f"<b>{points(drops[name]['drop'])} points</b>{_spaced(_spread(drops[name]))}"
+        words += "." if spread is not None and spread[0] > 0 else ", which cannot be told from nothing."
     return f'<p class="lead">{words}</p>'
 
 
@@ -134,6 +134,10 @@ def _coverage(made: Facts) -> str:
 def _spread(found: Facts) -> str:
     """The interval in points, or the range over clusters where there is none."""
     return f"range {points_interval(found['range'])}" if found.get("range") is not None else points_interval(found["ci"])
+
+
+def _spaced(text: str) -> str:
+    return f" {text}" if text else ""
 
 
 def _headline(report: Facts) -> str:
@@ -154,7 +158,7 @@ def _headline_row(name: str, row: Facts, drawn: str) -> list[str]:
         f'<a href="#{_anchor(name)}">{e(name)}</a><br><small>{_at(row)}against {e(reference["name"])}</small>',
         f"{value(primary['value'])}<br><small>{value(reference['value'])}</small>",
         f"<b>{points(primary['drop'])}</b><br><small>{_spread(primary)}</small>",
-        f"{drawn}<br><small>{e(primary['says'])}</small>",
+        f"{drawn}<small>{e(primary['says'])}</small>",
         p_value(primary["p"]),
         e(row["n"]),
     ]
