@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.probes.toys import Shapes, reader
-from xaitools.audit import probe
+from xaitools.audit import probe, recount
 from xaitools.audit.plan import Condition, make_plan, scored
 from xaitools.audit.records import from_table
 from xaitools.errors import DataError, XaiError
-from xaitools.metrics import Table, image_weights, interval
+from xaitools.metrics import Dual, Table, draw, image_weights
 from xaitools.probes import PROBES, select
 from xaitools.probes.base import aggregate
 
@@ -60,10 +60,15 @@ def test_one_set_of_draws_serves_all_and_the_ratio_is_drawn_jointly(few):
         name: Table("segmentation", model.classes, [row.metric for row in rows if row.condition == name]) for name in ("clean", *CHEAP)
     }
     clean, mean = tables["clean"].metric(weights), np.mean([tables[name].metric(weights) for name in CHEAP], 0)
-    row = result.report["probes"][few]
-    assert row["primary"]["ci"] == pytest.approx(interval(clean - mean)) and row["means"]["mPC"]["ci"] == pytest.approx(interval(mean))
-    assert row["means"]["rPC"]["ci"] == pytest.approx(interval(mean / clean))
-    assert row["members"]["contrast"]["ci"] == pytest.approx(interval(clean - tables["contrast"].metric(weights)))
+    row, again = result.report["probes"][few], recount(result)[few]
+    assert again.samples == pytest.approx(clean - mean) and row["primary"]["ci"] == pytest.approx(again.interval())
+    ours = draw(
+        tables,
+        lambda each: {"drop": each["clean"] - each["contrast"], "ratio": Dual.mean([each[name] for name in CHEAP]) / each["clean"]},
+        weights,
+    )
+    assert row["members"]["contrast"]["ci"] == pytest.approx(ours["drop"].interval())
+    assert row["means"]["rPC"]["ci"] == pytest.approx(ours["ratio"].interval()) and ours["ratio"].samples == pytest.approx(mean / clean)
 
 
 def test_parameters_are_handed_to_the_members_and_told():

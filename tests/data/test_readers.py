@@ -158,3 +158,17 @@ def test_real_boxes_are_the_extents_of_their_masks(text: str, data_root: Path) -
     samples = [dataset[index] for index in range(0, len(dataset), 3)]
     gaps = torch.cat([sample.boxes - extents(sample.masks) for sample in samples])
     assert (gaps.median(dim=0).values == 0).all() and (gaps.abs() <= 1).float().mean() > 0.95
+
+
+def test_frames_of_a_camvid_drive_are_clustered_in_blocks_of_ten(tmp_path):
+    (tmp_path / "test.txt").write_text(
+        "".join(f"t/{drive}_{frame:05d}.png a/x.png\n" for drive in ("0001TP", "0016E5") for frame in range(25))
+    )
+    (tmp_path / "val.txt").write_text("".join(f"t/img_{frame:05d}.png a/x.png\n" for frame in range(25)))
+    data = load_dataset(f"camvid:{tmp_path}#test")
+    assert Counter(data.clusters.values()) == {
+        f"{drive}.{block}": (10, 10, 5)[block] for drive in ("0001TP", "0016E5") for block in range(3)
+    }
+    assert data.clusters["0001TP_00009"] == "0001TP.0" != data.clusters["0001TP_00010"]
+    assert data.scope(data.ids) == "these two drives only" and data.scope(data.ids[:3]) == "this drive only"
+    assert load_dataset(f"camvid:{tmp_path}#val").clusters == {}

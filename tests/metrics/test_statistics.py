@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap, norm
 
-from xaitools.metrics import Table, drop_between, image_statistics, image_weights, interval, needed, paired_drop
+from xaitools.errors import XaiError
+from xaitools.metrics import METHODS, Drawn, Table, bands, draw, equivalence, holm, image_statistics, image_weights, interval, needed
+from xaitools.metrics.coverage import MEASURED, coverage
 
 IDS = [f"image-{index}" for index in range(12)]
 
 
 def guesses(right):
     return Table("classification", ("cat", "dog"), [{"label": np.array([0]), "guess": np.array([int(not each)])} for each in right])
+
+
+def drop(clean, other, weights, clusters=None):
+    return draw({"clean": clean, "other": other}, lambda each: {"drop": each["clean"] - each["other"]}, weights, clusters)["drop"]
 
 
 # ---- draws -----------------------------------------------------------------------------------------------------
@@ -75,38 +82,77 @@ def test_interval_leaves_out_what_is_undefined():
 # ---- drops -----------------------------------------------------------------------------------------------------
 
 
-def test_drop_equals_the_loop_over_replicates():
+def test_a_drop_and_its_error_equal_the_loop_over_draws():
     generator = np.random.default_rng(0)
     clean, other = generator.random((2, 12)) < [[0.9], [0.4]]
     weights = image_weights(IDS, seed=0, replicates=400)
-    samples = []
-    for line in weights:
-        drawn = [index for index, count in enumerate(line) for _ in range(count)]
-        samples.append(sum(clean[i] for i in drawn) / 12 - sum(other[i] for i in drawn) / 12)
-    result = paired_drop(guesses(clean), guesses(other), weights)
-    assert result["value"] == pytest.approx(other.mean())
-    assert result["drop"] == pytest.approx(clean.mean() - other.mean())
-    assert result["ci"] == pytest.approx(np.percentile(samples, [2.5, 97.5]).tolist())
-    beyond = min(sum(sample <= 1e-9 for sample in samples), sum(sample >= -1e-9 for sample in samples))
-    assert result["p"] == pytest.approx(2 * (beyond + 1) / 401)
-    assert 0 < result["ci"][0] < result["drop"] < result["ci"][1] < 1
+    lost = clean.astype(float) - other
+    drawn = np.array([np.repeat(lost, line) for line in weights])
+    found = drop(guesses(clean), guesses(other), weights)
+    assert (found.value, found.error) == pytest.approx((lost.mean(), lost.std() / np.sqrt(12)))
+    assert found.samples == pytest.approx(drawn.mean(1)) and found.errors == pytest.approx(drawn.std(1) / np.sqrt(12))
+    assert found.interval(method="percentile") == pytest.approx(np.percentile(drawn.mean(1), [2.5, 97.5]).tolist())
+    t = (drawn.mean(1) - lost.mean()) / (drawn.std(1) / np.sqrt(12))
+    low, high = np.percentile(t, [2.5, 97.5])
+    assert found.interval() == pytest.approx([found.value - high * found.error, found.value - low * found.error])
+    beyond = min((t >= found.value / found.error).sum(), (t <= found.value / found.error).sum())
+    assert found.p == pytest.approx(2 * (beyond + 1) / 401)
+
+
+def test_the_influence_of_an_image_is_the_derivative_by_its_weight(make_random_boxes):
+    generator = np.random.default_rng(0)
+    names = ("cat", "dog", "eel")
+    boxes = [image_statistics(*make_random_boxes(generator, id)) for id in IDS]
+    pixels = [{"confusion": generator.integers(0, 9, 9) * (generator.random(9) < 0.5)} for _ in IDS]
+    labels = [{"label": generator.integers(-1, 3, 1), "guess": generator.integers(0, 3, 1)} for _ in IDS]
+    for task, rows in (("detection", boxes), ("segmentation", pixels), ("classification", labels)):
+        table = Table(task, names, rows)
+        weights = generator.random((15, 12)) + (generator.random((15, 12)) < 0.5)  # no two places of equal precision
+        values, moves = table.influence(weights)
+        assert values == pytest.approx(table.metric(weights)) and (weights * moves).sum(1) == pytest.approx(np.zeros(15), abs=1e-9)
+        for image, step in enumerate(1e-6 * np.eye(12)):
+            slope = (table.metric(weights + step) - table.metric(weights - step)) / 2e-6
+            assert moves[:, image] == pytest.approx(slope, abs=1e-6), task
+
+
+def test_a_drop_of_many_images_has_the_normal_interval():
+    generator = np.random.default_rng(3)
+    clean, other = generator.random((2, 400)) < [[0.9], [0.7]]
+    lost = clean.astype(float) - other
+    ends = lost.mean() + norm.ppf([0.025, 0.975]) * lost.std() / 20
+    weights = image_weights([str(index) for index in range(400)], seed=0, replicates=2000)
+    for method in METHODS:
+        assert drop(guesses(clean), guesses(other), weights).interval(method=method) == pytest.approx(ends.tolist(), abs=0.006), method
+
+
+def test_bca_is_that_of_scipy():
+    skewed = np.random.default_rng(1).lognormal(size=25)
+    theirs = bootstrap((skewed,), np.mean, n_resamples=1500, method="BCa", random_state=0)
+    moves = (skewed - skewed.mean()) / 25
+    ours = Drawn(skewed.mean(), 1.0, theirs.bootstrap_distribution, np.ones(1500), moves)
+    ends = theirs.confidence_interval
+    assert ours.interval(method="bca") == pytest.approx([ends.low, ends.high], rel=1e-6)
+    assert ours.interval(method="bca")[1] > 1.02 * ours.interval(method="percentile")[1]
 
 
 def test_identical_tables_drop_nothing_at_all(make_random_boxes):
     generator = np.random.default_rng(1)
     rows = [image_statistics(*make_random_boxes(generator, id)) for id in IDS]
     tables = [Table("detection", ("cat", "dog", "eel"), rows) for _ in range(2)]
-    result = paired_drop(*tables, image_weights(IDS, seed=0, replicates=300))
-    assert (result["drop"], result["ci"], result["p"]) == (0.0, [0.0, 0.0], 1.0)
+    found = drop(*tables, image_weights(IDS, seed=0, replicates=300))
+    assert (found.value, found.p) == (0.0, 1.0)
+    assert all(found.interval(method=method) == [0.0, 0.0] for method in METHODS)
 
 
 def test_a_gain_is_a_negative_drop():
     weights = image_weights(IDS, seed=0, replicates=300)
-    worse, better = guesses([False] * 10 + [True] * 2), guesses([True] * 12)
-    down, up = paired_drop(better, worse, weights), drop_between(worse, better, weights)
-    assert up["drop"] == -down["drop"] < 0 and up["value"] == 1
-    assert up["ci"] == pytest.approx([-down["ci"][1], -down["ci"][0]])
-    assert up["p"] == down["p"] == pytest.approx(2 / 301)
+    worse, better = guesses([False] * 8 + [True] * 4), guesses([True] * 12)
+    down, up = drop(better, worse, weights), drop(worse, better, weights)
+    assert up.value == -down.value < 0
+    for method in METHODS:
+        low, high = down.interval(method=method)
+        assert up.interval(method=method) == pytest.approx([-high, -low])
+    assert up.p == down.p < 0.05
 
 
 def test_pairing_narrows_the_interval():
@@ -115,20 +161,130 @@ def test_pairing_narrows_the_interval():
     clean = generator.random(200) < 0.7
     other = clean & (generator.random(200) < 0.8)
     weights, unpaired = (image_weights(ids, seed=seed, replicates=500) for seed in (0, 1))
-    low, high = paired_drop(guesses(clean), guesses(other), weights)["ci"]
+    low, high = drop(guesses(clean), guesses(other), weights).interval()
     apart = interval(guesses(clean).metric(weights) - guesses(other).metric(unpaired))
     assert high - low < 0.8 * (apart[1] - apart[0])
 
 
 def test_undefined_drops_are_none():
     unknown = Table("classification", ("cat", "dog"), [{"label": np.array([-1]), "guess": np.array([0])}] * 12)
-    result = paired_drop(guesses([True] * 12), unknown, image_weights(IDS, seed=0, replicates=20))
-    assert result == {"value": None, "drop": None, "ci": None, "p": None}
+    found = drop(guesses([True] * 12), unknown, image_weights(IDS, seed=0, replicates=20))
+    assert np.isnan(found.value) and found.p is None and all(found.interval(method=method) is None for method in METHODS)
+    assert found.facts() == {"value": None, "ci": None} and bands([found]) == [None]
+    assert equivalence(found, 0.03)["no_drop"] is None
+
+
+def test_a_draw_without_the_one_image_that_differs_takes_the_error_of_the_value():
+    found = drop(guesses([True] * 12), guesses([False] + [True] * 11), image_weights(IDS, seed=0, replicates=300))
+    assert (found.errors == 0).any() and np.isfinite(found.t).all()
+    assert found.interval()[1] >= 2 * found.value
 
 
 def test_tables_of_other_images_are_refused():
     with pytest.raises(ValueError, match="same images"):
-        paired_drop(guesses([True] * 12), guesses([True] * 11), image_weights(IDS, seed=0, replicates=20))
+        drop(guesses([True] * 12), guesses([True] * 11), image_weights(IDS, seed=0, replicates=20))
+    with pytest.raises(XaiError, match="did you mean bca"):
+        drop(guesses([True] * 12), guesses([True] * 12), image_weights(IDS, seed=0, replicates=20)).interval(method="bcaa")
+
+
+def test_clusters_of_one_image_are_images():
+    generator = np.random.default_rng(2)
+    clean, other = generator.random((2, 12)) < [[0.9], [0.4]]
+    weights = image_weights(IDS, seed=0, replicates=200)
+    one, same = (drop(guesses(clean), guesses(other), weights, clusters) for clusters in (None, IDS))
+    assert same.interval() == pytest.approx(one.interval()) and sorted(same.moves) == pytest.approx(sorted(one.moves))
+
+
+def test_the_error_of_clusters_is_that_of_their_means():
+    lost = np.array([1, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1]) == 1  # four clusters of three
+    clusters = [f"{place // 3}" for place in range(12)]
+    found = drop(guesses([True] * 12), guesses(~lost), image_weights(IDS, seed=0, replicates=50, clusters=clusters), clusters)
+    means = lost.reshape(4, 3).mean(1)
+    assert found.error == pytest.approx(means.std() / np.sqrt(4)) and len(found.moves) == 4
+
+
+@given(st.permutations(range(12)))
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_the_images_changes_nothing(order):
+    generator = np.random.default_rng(5)
+    clean, other = generator.random((2, 12)) < [[0.9], [0.4]]
+    ends = []
+    for places in (list(range(12)), order):
+        ids = [IDS[place] for place in places]
+        weights = image_weights(ids, seed=0, replicates=100)
+        number = drop(guesses(clean[places]), guesses(other[places]), weights)
+        ends.append([*number.interval(), *number.interval(method="bca"), number.p])
+    assert ends[0] == pytest.approx(ends[1])
+
+
+def test_ratios_move_with_both_parts():
+    generator = np.random.default_rng(6)
+    clean, other = (guesses(generator.random(12) < share) for share in (0.9, 0.5))
+    weights = 1 + generator.random((1, 12))
+    found = draw({"a": clean, "b": other}, lambda each: {"share": each["b"] / each["a"]}, weights)["share"]
+    assert found.samples == pytest.approx(other.metric(weights) / clean.metric(weights))
+    slopes = []
+    for step in 1e-6 * np.eye(12)[:, None]:
+        up, down = (other.metric(1 + each) / clean.metric(1 + each) for each in (step, -step))
+        slopes.append(float((up - down)[0] / 2e-6))
+    assert found.moves == pytest.approx(slopes, abs=1e-6)
+
+
+# ---- several numbers -------------------------------------------------------------------------------------------
+
+
+def cells(count, n=30):
+    generator = np.random.default_rng(7)
+    hard = generator.random(n)
+    weights = image_weights([str(place) for place in range(n)], seed=0, replicates=400)
+    clean = guesses(hard < 0.9)
+    return [drop(clean, guesses(hard + 0.2 * generator.random(n) < 0.9 - 0.05 * cell), weights) for cell in range(count)]
+
+
+def test_a_band_holds_the_interval_of_each_of_its_cells():
+    numbers = cells(5)
+    for number, band in zip(numbers, bands(numbers), strict=True):
+        low, high = number.interval()
+        assert band[0] <= low < high <= band[1]
+    assert bands(numbers[:1])[0] == pytest.approx(numbers[0].interval())
+    assert bands([numbers[0]] * 3)[2] == pytest.approx(numbers[0].interval())  # one number thrice is one number
+
+
+def test_bands_of_independent_numbers_are_those_of_sidak():
+    t = np.random.default_rng(0).normal(size=(4, 20_000))
+    numbers = [Drawn(0.0, 1.0, each, np.ones(20_000), np.ones(1)) for each in t]
+    end = norm.ppf(0.975 ** (1 / 4))
+    for band in bands(numbers):
+        assert band == pytest.approx([-end, end], abs=0.06)
+
+
+def test_holm_by_hand():
+    # 0.01 * 4, 0.013 * 3 below it, 0.03 * 2, 0.9
+    assert holm([0.03, 0.01, 0.9, 0.013]) == pytest.approx([0.06, 0.04, 0.9, 0.04])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([None]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("value", "no_drop", "says"),
+    [(0.0, True, "no drop beyond 3 points"), (0.0135, True, "no drop beyond 3 points"), (0.018, None, "undecided"),
+     (0.021, False, "a drop"),
+     (-0.0135, True, "no drop beyond 3 points"), (-0.1, None, "a gain")],
+)  # fmt: skip
+def test_equivalence_by_hand(value, no_drop, says):
+    z = norm.ppf((np.arange(4000) + 0.5) / 4000)  # error 0.01: 90 % is 0.01645 on either side, 95 % 0.0196
+    found = equivalence(Drawn(value, 0.01, value + 0.01 * z, np.full(4000, 0.01), np.ones(1)), 0.03)
+    assert (found["no_drop"], found["says"]) == (no_drop, says)
+    assert found["ci90"] == pytest.approx([value - 0.01645, value + 0.01645], abs=1e-4)
+
+
+def test_coverage_is_read_between_measured_sizes():
+    for table in MEASURED.values():
+        assert set(table) <= {10, 40, 50, 100, 200, 500}
+    first, second = (MEASURED["segmentation"][size] for size in (50, 200))
+    assert coverage("segmentation", 50) == pytest.approx(first) and coverage("segmentation", 5) == pytest.approx(first)
+    share = (1 / np.sqrt(50) - 1 / np.sqrt(100)) / (1 / np.sqrt(50) - 1 / np.sqrt(200))
+    assert coverage("segmentation", 100) == pytest.approx([(1 - share) * a + share * b for a, b in zip(first, second, strict=True)])
+    assert coverage("instances", 200) == coverage("detection", 200)
 
 
 def test_needed_images():

@@ -21,8 +21,12 @@ from ..adapters import Model, adapted
 from ..data import Dataset
 from ..errors import XaiError, unknown
 from ..files import canonical
+from ..metrics.groups import declared_clusters
 from ..probes import PROBES, Context, Probe, resolve, select
 from ..probes.base import draws
+
+MARGIN = 0.03
+"""A drop of less than that, in the metric, is none to speak of, if no other margin is asked for."""
 
 CHUNK = 16
 """Least number of items in a piece; a multiple of the batch size, so that batches never span pieces."""
@@ -118,13 +122,18 @@ def make_plan(
     seed: int = 0,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     classes_map: Mapping[str, str] | None = None,
+    clusters: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+    margin: float = MARGIN,
 ) -> tuple[Plan, Context]:
     """The plan, and the context in which its pieces are done.
+
+    ``clusters``, ``groups`` and ``margin`` change no prediction, only what is made of them; see ``probe``.
 
     Raises XaiError for an unknown probe or parameter and for numbers out of range, DataError when the dataset has
     no truth for the model.  A probe that the model or the data cannot serve becomes a warning.
     """
-    _check(severities, limit, batch_size)
+    _check(severities, limit, batch_size, margin)
     asked = select(probes)
     model = adapted(model)
     context = Context(dataset, model, classes_map)
@@ -137,14 +146,23 @@ def make_plan(
     conditions = _conditions(chosen, steps)
     items = tuple(range(len(dataset) if limit is None else min(limit, len(dataset))))
     members = {CLEAN.probe: items} | {name: _members(items, values[name].get("subset"), seed) for name in used}
+    names = [dataset.ids[index] for index in items]
+    declared = declared_clusters(dataset) if clusters is None else None
+    scope = getattr(dataset, "scope", None)
+    together = declared if clusters is None else clusters
     facts = {
         "model": model_facts(model),
         "dataset": {"name": dataset.name, "task": dataset.task, "ids": _hash("\0".join(dataset.ids)), "n": len(dataset)},
-        "items": [dataset.ids[index] for index in items],
+        "items": names,
         "conditions": [condition.name for condition in conditions],
         "probes": {name: values[name] for name in sorted(values)},
         **({"classes_map": dict(classes_map)} if classes_map else {}),
+        **({"clusters": {name: together[name] for name in names if name in together}} if together else {}),
+        **({"scope": scope(names)} if declared and scope else {}),
+        **({"groups": {name: groups[name] for name in names if name in groups}} if groups else {}),
         "severities": {name: list(each) for name, each in steps.items()},
+        "declared": declared_numbers(chosen),
+        "margin": margin,
         "seed": seed,
         "batch_size": batch_size,
         "code": code_version(),
@@ -154,6 +172,17 @@ def make_plan(
     if any("objects" in entry.needs for entry in chosen) and (words := context.stand_ins()):
         warnings.append(words)
     return Plan(facts, chosen, steps, values, conditions, members, seed, batch_size, tuple(warnings)), context
+
+
+def declared_numbers(chosen: Sequence[Probe]) -> dict[str, str]:
+    """The one probe of each family whose primary number stands for it: the first that is a default member, else the first.
+
+    It is declared before anything is measured, so that nobody takes the largest of several drops for the family's.
+    """
+    found: dict[str, str] = {}
+    for entry in sorted(chosen, key=lambda each: not each.default):
+        found.setdefault(entry.family, entry.name)
+    return {family: found[family] for family in dict.fromkeys(entry.family for entry in chosen)}
 
 
 def sides(entry: Probe) -> tuple[str, ...]:
@@ -177,13 +206,15 @@ def controls(chosen: Sequence[Probe]) -> tuple[str, ...]:
     return (*(each.probe for each in ALWAYS), *(name for name, wanted in asked.items() if wanted))
 
 
-def _check(severities: Sequence[int], limit: int | None, batch_size: int) -> None:
+def _check(severities: Sequence[int], limit: int | None, batch_size: int, margin: float) -> None:
     if not severities or any(each not in range(6) for each in severities):
         raise XaiError(f"severities {list(severities)}: expected whole numbers 0 to 5; 0 is unchanged")
     if limit is not None and limit < 1:
         raise XaiError(f"limit {limit}: expected at least 1 image")
     if batch_size < 1:
         raise XaiError(f"batch size {batch_size}: expected at least 1")
+    if not 0 < margin < 1:
+        raise XaiError(f"margin {margin}: expected a drop that would not matter, between 0 and 1, e.g. 0.03")
 
 
 def _parameters(

@@ -18,7 +18,7 @@ from ..probes import Context
 from ..types import ProbeResult
 from .examples import make_examples
 from .folder import claim, claim_parent, write_run
-from .plan import CLEAN, Plan, make_plan
+from .plan import CLEAN, MARGIN, Plan, make_plan
 from .records import Folder, Memory, Row, joined
 from .tally import Tally, make_report
 from .work import Worker
@@ -39,6 +39,9 @@ def probe(
     seed: int = 0,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     classes_map: Mapping[str, str] | None = None,
+    clusters: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+    margin: float = MARGIN,
     progress: Progress | None = None,
 ) -> ProbeResult:
     """How much accuracy ``model`` loses on ``dataset`` when one cue at a time is changed.
@@ -49,6 +52,10 @@ def probe(
     limit       only the first so many items
     params      {"pgd": {"steps": 20}, ...}
     classes_map {class of the data: class of the model} where their names differ
+    clusters    {item id: cluster}: the bootstrap draws these, and each image that has none by itself; None: as the dataset
+                says (``dataset.clusters``), and where it says nothing, images
+    groups      {item id: group}: each probe's drop in each group, the worst first
+    margin      a drop of less, in the metric, is none to speak of: the margin of the equivalence test and the controls
     progress    called with (pieces done, pieces in all)
 
     Raises PlanError when ``out`` holds something else or no item is usable, and XaiError or DataError when an
@@ -57,7 +64,7 @@ def probe(
     """
     plan, context = make_plan(
         model, dataset, probes, severities=severities, limit=limit, batch_size=batch_size, seed=seed, params=params,
-        classes_map=classes_map,
+        classes_map=classes_map, clusters=clusters, groups=groups, margin=margin,
     )  # fmt: skip
     return _run(plan, context, None if out is None else Path(out).expanduser(), resume, progress)
 

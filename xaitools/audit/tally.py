@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import METRIC, Drawn, Table, image_weights, interval, needed, paired_drop
+from ..metrics import METHOD, METRIC, Drawn, Dual, Table, bands, draw, equivalence, holm, image_weights, needed
 from ..metrics.accuracy import defined
+from ..metrics.coverage import coverage
+from ..metrics.groups import SMALL as FEW
+from ..metrics.groups import group_document, units_of
+from ..metrics.statistics import FEW_CLUSTERS, UNDEFINED
 from ..probes import PROBES, Context, Probe
 from ..probes.base import COMMON
 from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
@@ -19,12 +23,12 @@ USUAL = 3
 """The severity that stands for a probe when it was run."""
 
 SMALL = 100
-"""Below so many images, bootstrap intervals are known to be too narrow (probes.md, section 3)."""
+"""Below so many images the report warns of what was measured about intervals (benchmarks/intervals.md)."""
 
 RESOLVE = 0.05
-MARGIN = 0.03
 
 Facts = dict[str, Any]
+Make = Callable[[Mapping[Condition, Dual]], Mapping[str, Dual]]
 
 
 class Tally:
@@ -49,15 +53,42 @@ class Tally:
         wanted = [self.good(other) for other in others]
         return [item for item in self.good(one) if all(item in each for each in wanted)]
 
-    def weights(self, items: Sequence[str], replicates: int) -> NDArray[np.int64]:
-        return image_weights(items, seed=self.plan.seed, replicates=replicates)
+    def units(self, items: Sequence[str]) -> list[str] | None:
+        """What the bootstrap draws for each item; None where it draws items."""
+        return units_of(items, self.plan.facts.get("clusters"))
 
-    def drop(self, reference: Condition, condition: Condition, replicates: int = 2000) -> Facts:
-        """{"value", "drop", "ci", "p"}, all None where no item is sound under both."""
+    def few(self, items: Sequence[str]) -> bool:
+        """Whether these items lie in too few clusters for an interval: a range stands in its place."""
+        units = self.units(items)
+        return units is not None and len(set(units)) < FEW_CLUSTERS
+
+    def weights(self, items: Sequence[str], replicates: int) -> NDArray[np.int64]:
+        """(B, N) draws; of too few clusters one row a cluster, which holds that alone."""
+        units = self.units(items)
+        if units is not None and self.few(items):
+            return (np.unique(units)[:, None] == np.asarray(units)).astype(np.int64)
+        return image_weights(items, seed=self.plan.seed, replicates=replicates, clusters=units)
+
+    def numbers(self, items: Sequence[str], conditions: Sequence[Condition], make: Make, replicates: int = 2000) -> dict[str, Drawn]:
+        """What ``make`` makes of the metrics of these conditions, all on the same draws of ``items``."""
+        tables = {each: self.table(each, items) for each in conditions}
+        return draw(tables, make, self.weights(items, replicates), self.units(items))
+
+    def told(self, number: Drawn, items: Sequence[str]) -> Facts:
+        """{"ci", "p"}, or of few clusters no interval but the "range" of what each cluster alone says."""
+        if not self.few(items):
+            return {"ci": number.interval(), "p": number.p}
+        known = number.samples[~np.isnan(number.samples)]
+        return {"ci": None, "p": None, "range": [float(known.min()), float(known.max())] if len(known) else None}
+
+    def drop(self, reference: Condition, condition: Condition, replicates: int = 2000) -> tuple[Facts, Drawn]:
+        """{"value", "drop", "ci", "p"} on the items that are sound under both, all None where there is none; and the drop as drawn."""
         items = self.shared(reference, condition)
         if not items:
-            return {"value": None, "drop": None, "ci": None, "p": None}
-        return paired_drop(self.table(reference, items), self.table(condition, items), self.weights(items, replicates))
+            return {"value": None, "drop": None, "ci": None, "p": None}, UNDEFINED
+        number = self.numbers(items, [reference, condition], lambda each: {"drop": each[reference] - each[condition]}, replicates)["drop"]
+        value = defined(self.table(condition, items).metric())
+        return {"value": value, "drop": defined(number.value), **self.told(number, items)}, number
 
     def image_drops(self, reference: Condition, condition: Condition) -> dict[str, float]:
         """Drop of the metric on each image alone, where it is defined: to choose examples, not to conclude from."""
@@ -85,13 +116,15 @@ def make_report(tally: Tally, context: Context) -> Facts:
     value, floor = defined(clean.metric()), _floor(tally, clean_items)
     assessable = value is not None and value >= floor
     listed = {name: _control(tally, condition) for name, condition in _controls(plan).items()}
-    probes = {entry.name: (_aggregate if entry.members else _probe)(tally, entry) for entry in plan.probes}
+    measured = {entry.name: measure(tally, entry) for entry in plan.probes}
+    probes, families = {name: row for name, (row, _) in measured.items()}, _families(tally, measured)
     warnings = [*plan.warnings, *context.warnings]
-    warnings += _size_warnings(len(clean_items), value, floor, assessable)
-    warnings += _control_warnings(listed) + _attack_warnings(tally)
+    warnings += _size_warnings(tally, clean_items, value, floor, assessable)
+    warnings += _control_warnings(listed, plan.facts["margin"]) + _attack_warnings(tally)
     for name, row in probes.items():
         if not assessable:
             _withdraw(row)
+            families[row["family"]] = dict.fromkeys(families[row["family"]]) | {"probe": families[row["family"]]["probe"]}
         else:
             warnings += _undefined_warnings(tally, name, row)
     warnings += _resolution_warnings(probes)
@@ -106,14 +139,17 @@ def make_report(tally: Tally, context: Context) -> Facts:
         "n": len(clean_items),
         "skipped": skipped,
         "metric": METRIC[tally.task],
+        "intervals": _intervals(tally, clean_items),
         "clean": {
             "value": value,
-            "ci": interval(clean.metric(tally.weights(clean_items, 2000))),
+            **_clean_interval(tally, clean_items),
             "chance": floor / 2 if floor > 0.05 else None,
             "per_class": clean.per_class(),
         },
         "controls": listed,
         "probes": probes,
+        "families": families,
+        **_groups(tally, clean_items),
         "warnings": list(dict.fromkeys(warnings)),
         "seed": plan.seed,
         "params": {name: dict(plan.params[name]) for name in sorted(plan.params)},
@@ -133,8 +169,9 @@ def _controls(plan: Plan) -> dict[str, Condition]:
 
 def _control(tally: Tally, condition: Condition) -> Facts:
     reference = reference_of(PROBES[condition.probe], condition.severity)
-    found = tally.drop(reference, condition)
-    return {"drop": found["drop"], "ci": found["ci"], "n": len(tally.shared(reference, condition)), "severity": condition.severity}
+    found, _ = tally.drop(reference, condition)
+    kept = {name: each for name, each in found.items() if name not in ("value", "p")}
+    return {**kept, "n": len(tally.shared(reference, condition)), "severity": condition.severity}
 
 
 def primary(severities: Sequence[int]) -> int:
@@ -142,14 +179,25 @@ def primary(severities: Sequence[int]) -> int:
     return USUAL if USUAL in severities else max(severities)
 
 
-def _probe(tally: Tally, entry: Probe) -> Facts:
+Cells = dict[str, Drawn]
+"""What a probe adds to its family, as drawn: "primary", and its cells by "severity NUMBER" or by the name of a member."""
+
+
+def measure(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
+    """The row of a probe in report.json, without what its family adds, and its numbers as drawn."""
+    return (_aggregate if entry.members else _probe)(tally, entry)
+
+
+def _probe(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
     steps = tally.plan.severities[entry.name]
     chosen = primary(steps)
     replicates = int(tally.plan.params[entry.name]["bootstraps"])
-    cells = []
+    cells, drawn = [], Cells()
     for severity in steps:
         condition, reference = Condition(entry.images, severity), reference_of(entry, severity)
-        cells.append({"severity": severity, **tally.drop(reference, condition, replicates)})
+        found, drawn[f"severity {severity}"] = tally.drop(reference, condition, replicates)
+        cells.append({"severity": severity, **found})
+    drawn["primary"] = drawn[f"severity {chosen}"]
     condition, reference = Condition(entry.images, chosen), reference_of(entry, chosen)
     items = tally.shared(reference, condition)
     before = tally.table(reference, items)
@@ -158,18 +206,19 @@ def _probe(tally: Tally, entry: Probe) -> Facts:
         "degrees": entry.degrees,
         "about": entry.about,
         "primary": {**next(cell for cell in cells if cell["severity"] == chosen), "severity": chosen},
-        "severities": [{name: cell[name] for name in ("severity", "value", "drop", "ci")} for cell in cells],
+        "severities": [{name: each for name, each in cell.items() if name != "p"} for cell in cells],
         "n": len(items),
         "reference": {"name": entry.reference, "value": defined(before.metric()) if items else None},
         "per_class": _per_class(before, tally.table(condition, items)) if items else {},
         "notes": _notes(tally, entry, chosen, len(items)),
     }
+    row |= _worst(tally, items, [reference, condition], lambda each: {"drop": each[reference] - each[condition]}, replicates)
     if measured := tally.measured(condition):
         row["measured"] = measured
-    return row
+    return row, drawn
 
 
-def _aggregate(tally: Tally, entry: Probe) -> Facts:
+def _aggregate(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
     """Like ``_probe`` for a probe that stands for several, with the means of Michaelis et al. (2019).
 
     mPC = mean over the members of the mean over the severities run; rPC = mPC / clean, from the same draws; photometric
@@ -179,36 +228,130 @@ def _aggregate(tally: Tally, entry: Probe) -> Facts:
     by_step = {severity: scored(entry, severity) for severity in steps}
     conditions = list(dict.fromkeys(each for members in by_step.values() for each in members))
     items = tally.shared(CLEAN, *conditions)
+    replicates = int(tally.plan.params[entry.name]["bootstraps"])
+    still = [name for name in entry.members if not PROBES[name].moves]
+
+    def make(found: Mapping[Condition, Dual]) -> dict[str, Dual]:
+        clean, members = (
+            found[CLEAN],
+            {name: Dual.mean([found[each] for each in conditions if each.probe == name]) for name in entry.members},
+        )
+        means = {"": Dual.mean(list(members.values()))} | ({"photometric_": Dual.mean([members[name] for name in still])} if still else {})
+        values = {f"severity {step}": Dual.mean([found[each] for each in wanted]) for step, wanted in by_step.items()}
+        values |= members | {"primary": means[""]}
+        return (
+            {f"{kind}mPC": mean for kind, mean in means.items()}
+            | {f"{kind}rPC": mean / clean for kind, mean in means.items()}
+            | {name: clean - value for name, value in values.items()}
+        )
+
+    made = tally.numbers(items, [CLEAN, *conditions], make, replicates) if items else {}
     tables = {each: tally.table(each, items) for each in (CLEAN, *conditions)} if items else {}
-    weights = tally.weights(items, int(tally.plan.params[entry.name]["bootstraps"]))
-    drawn = {each: Drawn.of(table, weights) for each, table in tables.items()}
-    clean = drawn.get(CLEAN, _NOTHING)
+    clean = tables[CLEAN].metric() if items else np.nan
 
-    def mean(wanted: Sequence[Condition]) -> Drawn:
-        return Drawn.mean([drawn[each] for each in wanted]) if items and wanted else _NOTHING
+    def facts(name: str) -> Facts:
+        number = made.get(name, UNDEFINED)
+        return {"value": defined(clean - number.value), "drop": defined(number.value), **tally.told(number, items)}
 
-    members = {name: mean([each for each in conditions if each.probe == name]) for name in entry.members}
-    still = [number for name, number in members.items() if not PROBES[name].moves]
-    means = {"": Drawn.mean(list(members.values())), "photometric_": Drawn.mean(still) if still else _NOTHING}
-    cells = [{"severity": severity, **clean.drop(mean(by_step[severity]))} for severity in steps]
+    def mean(name: str) -> Facts:
+        number = made.get(name, UNDEFINED)
+        return {"value": defined(number.value), **{key: each for key, each in tally.told(number, items).items() if key != "p"}}
+
     classes = [_per_class(tables[CLEAN], tables[each]) for each in conditions] if items else []
-    return {
+    row: Facts = {
         "family": entry.family,
         "degrees": entry.degrees,
         "about": entry.about,
-        "primary": {**clean.drop(means[""]), "severity": None},
-        "severities": [{name: cell[name] for name in ("severity", "value", "drop", "ci")} for cell in cells],
+        "primary": {**facts("primary"), "severity": None},
+        "severities": [{"severity": step} | {key: each for key, each in facts(f"severity {step}").items() if key != "p"} for step in steps],
         "n": len(items),
-        "reference": {"name": entry.reference, "value": clean.facts()["value"]},
+        "reference": {"name": entry.reference, "value": defined(clean)},
         "per_class": {name: _mean_known([each[name] for each in classes]) for name in (classes[0] if classes else {})},
-        "means": {f"{kind}mPC": number.facts() for kind, number in means.items()}
-        | {f"{kind}rPC": number.share(clean).facts() for kind, number in means.items()},
-        "members": {name: {key: each for key, each in clean.drop(number).items() if key != "p"} for name, number in members.items()},
+        "means": {f"{kind}{name}": mean(f"{kind}{name}") for name in ("mPC", "rPC") for kind in ("", "photometric_")},
+        "members": {name: {key: each for key, each in facts(name).items() if key != "p"} for name in entry.members},
         "notes": _aggregate_notes(tally, entry, steps),
     }
+    row |= _worst(tally, items, [CLEAN, *conditions], lambda found: {"drop": make(found)["primary"]}, replicates)
+    cells = ("primary", *(f"severity {step}" for step in steps), *entry.members)
+    return row, {name: made.get(name, UNDEFINED) for name in cells}
 
 
-_NOTHING = Drawn(np.nan, np.full(1, np.nan))
+def _worst(tally: Tally, items: Sequence[str], conditions: Sequence[Condition], make: Make, replicates: int) -> Facts:
+    """{"groups": {name: {"n", "drop", "ci"}}, "worst": name of the group that loses most}; nothing where no groups were named."""
+    named = tally.plan.facts.get("groups")
+    if not named:
+        return {}
+    rows: Facts = {}
+    for name in sorted(set(named.values())):
+        members = [item for item in items if named.get(item) == name]
+        number = tally.numbers(members, conditions, make, replicates)["drop"] if members else UNDEFINED
+        told = {key: each for key, each in tally.told(number, members).items() if key != "p"}
+        rows[name] = {"n": len(members), "drop": defined(number.value), **told, "small": len(members) < FEW}
+    known = {name: row["drop"] for name, row in rows.items() if row["drop"] is not None}
+    return {"groups": rows, "worst": max(known, key=known.__getitem__) if known else None}
+
+
+def _families(tally: Tally, measured: Mapping[str, tuple[Facts, Cells]]) -> Facts:
+    """The declared number of each family, adjusted for the other families; and bands over all cells of a family.
+
+    Adds "band" to every cell and to "primary", "p_holm" to the declared ones, and to each primary whether it is no drop.
+    """
+    declared, margin = tally.plan.facts["declared"], tally.plan.facts["margin"]
+    few = tally.few(list(tally.good(CLEAN)))
+    for family in declared:
+        rows = {name: each for name, each in measured.items() if each[0]["family"] == family}
+        drawn = [(row, name, number) for row, cells in rows.values() for name, number in cells.items()]
+        found = [None] * len(drawn) if few else bands([number for *_, number in drawn])
+        for (row, name, _), band in zip(drawn, found, strict=True):
+            _cell(row, name)["band"] = band
+        for row, cells in rows.values():
+            unknown = {"ci90": None, "no_drop": None, "says": "too few clusters"}
+            row["primary"] |= unknown if few else equivalence(cells["primary"], margin)
+    adjusted = holm([measured[name][0]["primary"]["p"] for name in declared.values()])
+    families = {}
+    for (family, name), p in zip(declared.items(), adjusted, strict=True):
+        first = measured[name][0]["primary"]
+        first["p_holm"] = p
+        families[family] = {"probe": name} | {key: first[key] for key in ("drop", "ci", "band", "p", "p_holm", "no_drop", "says")}
+    return families
+
+
+def _cell(row: Facts, name: str) -> Facts:
+    """The part of a probe's row that a name in its ``Cells`` means."""
+    if name == "primary":
+        return row["primary"]
+    if name in row.get("members", {}):
+        return row["members"][name]
+    return next(each for each in row["severities"] if f"severity {each['severity']}" == name)
+
+
+def _intervals(tally: Tally, items: Sequence[str]) -> Facts:
+    """How the intervals were made, what they speak of, and how often such intervals held the truth in simulation."""
+    units = tally.units(items)
+    count = len(items) if units is None else len(set(units))
+    found: Facts = {"method": METHOD, "level": 0.95, "unit": "image" if units is None else "cluster", "units": count}
+    found["coverage"] = None if tally.few(items) else coverage(tally.task, count, clustered=units is not None)
+    found["margin"] = tally.plan.facts["margin"]
+    return found | ({"scope": tally.plan.facts["scope"]} if "scope" in tally.plan.facts else {})
+
+
+def _clean_interval(tally: Tally, items: Sequence[str]) -> Facts:
+    number = tally.numbers(items, [CLEAN], lambda each: {"value": each[CLEAN]})["value"]
+    return {key: each for key, each in tally.told(number, items).items() if key != "p"}
+
+
+def _groups(tally: Tally, items: Sequence[str]) -> Facts:
+    """The clean metric of each group, as ``evaluate`` has it."""
+    named = tally.plan.facts.get("groups")
+    if not named:
+        return {}
+
+    def make(places: Sequence[int]) -> Table:
+        return tally.table(CLEAN, [items[place] for place in places])
+
+    units = tally.units(items)
+    weights = image_weights(items, seed=tally.plan.seed, replicates=2000, clusters=units)
+    return {"groups": group_document(make, [named.get(item) for item in items], weights, seed=tally.plan.seed, clusters=units)}
 
 
 def _mean_known(numbers: Sequence[float | None]) -> float | None:
@@ -275,29 +418,46 @@ def _chance(tally: Tally, items: Sequence[str]) -> float:
 def _withdraw(row: Facts) -> None:
     """Every drop becomes undefined: there is nothing to lose from."""
     for cell in (row["primary"], *row["severities"], *row.get("members", {}).values()):
-        cell |= {name: None for name in ("drop", "ci", "p") if name in cell}
+        cell |= dict.fromkeys(cell.keys() & {"drop", "ci", "p", "range", "band", "ci90", "no_drop", "p_holm"})
+        cell |= {"says": "not assessable"} if "says" in cell else {}
+    for group in row.get("groups", {}).values():
+        group |= dict.fromkeys(group.keys() & {"drop", "ci", "range"})
     for name in (name for name in row.get("means", {}) if name.endswith("rPC")):
         row["means"][name] = {"value": None, "ci": None}
     row["per_class"] = dict.fromkeys(row["per_class"])
 
 
-def _size_warnings(n: int, value: float | None, floor: float, assessable: bool) -> list[str]:
-    found = []
+def _size_warnings(tally: Tally, items: Sequence[str], value: float | None, floor: float, assessable: bool) -> list[str]:
+    found, made = [], _intervals(tally, items)
     if not assessable:
         shown = "undefined" if value is None else f"{value:.3f}"
         found.append(f"not assessable: the clean metric is {shown}, below {floor:.3f} (the larger of 0.05 and twice chance)")
-    if n < SMALL:
-        found.append(f"intervals are too narrow: with {n} images, fewer than {SMALL}, a 95 % interval covers less than it says")
+    clusters = tally.plan.facts.get("clusters")
+    if clusters is not None and (alone := sum(item not in clusters for item in items)):
+        found.append(f"images without a cluster, each drawn by itself: {alone}")
+    if made["coverage"] is None:
+        found.append(f"only {made['units']} clusters, fewer than {FEW_CLUSTERS}: no interval, but the range over the clusters, each alone")
+    elif made["units"] < SMALL:
+        low, high = (f"{100 * each:.0f}" for each in made["coverage"])
+        held = f"{low} to {high} %" if low != high else f"{low} %"
+        found.append(
+            f"intervals {'are too narrow' if made['coverage'][1] < 0.94 else 'may be too narrow'}: "
+            f"with {made['units']} {made['unit']}s, fewer than {SMALL}, "
+            f"a 95 % interval held the truth in {held} of simulated samples"
+        )
+    if "scope" in made:
+        found.append(f"neighbouring frames count as one; intervals speak of {made['scope']}")
     return found
 
 
-def _control_warnings(listed: Mapping[str, Facts]) -> list[str]:
+def _control_warnings(listed: Mapping[str, Facts], margin: float) -> list[str]:
     found = []
     if listed["identity"]["drop"] not in (0.0, None):
         found.append(f"the identity control lost {listed['identity']['drop']:.4f}; the model is not deterministic, trust no drop here")
     for name, row in listed.items():
-        if name != "identity" and row["ci"] is not None and row["ci"][1] > MARGIN:
-            found.append(f"control {name}: a drop of up to {row['ci'][1]:.3f} cannot be ruled out, although the change should cost nothing")
+        upper = row["ci"] or row.get("range")
+        if name != "identity" and upper is not None and upper[1] > margin:
+            found.append(f"control {name}: a drop of up to {upper[1]:.3f} cannot be ruled out, although the change should cost nothing")
     return found
 
 
@@ -312,7 +472,7 @@ def _attack_warnings(tally: Tally) -> list[str]:
 
 def _undefined_warnings(tally: Tally, name: str, row: Facts) -> list[str]:
     primary = row["primary"]
-    if primary["drop"] is not None and primary["ci"] is not None:
+    if primary["drop"] is not None and (primary["ci"] or primary.get("range")) is not None:
         return []
     if row["n"]:
         return [f"{name}: the interval is undefined; too few images hold the classes"]

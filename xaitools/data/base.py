@@ -42,6 +42,9 @@ class Dataset(Protocol):
     things            names among ``semantic_classes`` that are objects; the rest is background
     ids               unique and stable
 
+    It may also have ``clusters``, a mapping from ids to names of what a bootstrap should draw as a whole, and ``scope``, a
+    function from ids to words that say what an interval over these speaks of.
+
     ``dataset[i]`` raises DataError for a broken item; a run lists it and goes on.
     """
 
@@ -105,6 +108,8 @@ class Joined:
         if any(_kinds(part) != kinds or part.task != self.task for part in parts):
             raise DataError(f"dataset {name!r}: its splits differ in their classes or tasks; take them one at a time")
         self.ids = unique([id for part in parts for id in part.ids], name)
+        self.clusters = {id: f"{place}.{name}" for place, part in enumerate(parts) for id, name in getattr(part, "clusters", {}).items()}
+        self.scope = getattr(parts[0], "scope", None)
         self._items: ConcatDataset[Sample] = ConcatDataset(parts)  # type: ignore[arg-type]  # wants a base class, uses none
 
     def __len__(self) -> int:

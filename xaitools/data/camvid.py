@@ -7,6 +7,7 @@ colour may follow, and "thing" or "stuff".
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ CLASSES = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
 )  # fmt: skip
 THINGS = frozenset({"Pole", "SignSymbol", "Car", "Pedestrian", "Bicyclist"})
+FRAME = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)")
 SPLITS = ("train", "val", "test")
 VOID = ("unlabelled", "unlabeled", "void")
 MAX_LIST_BYTES = 2**20
@@ -27,7 +29,10 @@ ROW = re.compile(r"(\d{1,3})\s+(\S.*?)(?:\s+\d{1,3}\s+\d{1,3}\s+\d{1,3}(?:\s+(th
 
 
 class CamVid:
-    """Class maps of one split; a value from the number of classes on is void."""
+    """Class maps of one split; a value from the number of classes on is void.
+
+    ``clusters`` are blocks of 10 consecutive frames of a drive, which look much the same; see ``blocks``.
+    """
 
     task = "segmentation"
 
@@ -40,6 +45,12 @@ class CamVid:
         if not self.rows or any(len(row) != 2 for row in self.rows):
             raise DataError(f"camvid: {split}.txt must hold lines 'image label' with names relative to the dataset's folder")
         self.ids = unique([Path(image).stem for image, _ in self.rows], f"{split}.txt")
+        self.clusters = blocks(self.ids)
+
+    def scope(self, ids: Sequence[str]) -> str:
+        """What an interval over blocks of these items speaks of."""
+        count = len({match[1] for id in ids if (match := FRAME.fullmatch(id))})
+        return f"these {('no', 'one', 'two', 'three', 'four')[count]} drives only" if count != 1 else "this drive only"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,6 +61,26 @@ class CamVid:
         semantic = read_map(inside(self.root, label_file), image.shape[1:], name=label_file)
         semantic = semantic.masked_fill((semantic < 0) | (semantic >= len(self.classes)), IGNORE)
         return Sample(id=self.ids[index], image=image, semantic=semantic, tags={"file": image_file})
+
+
+def blocks(ids: Sequence[str], length: int = 10) -> dict[str, str]:
+    """The block of so many consecutive frames of one drive in which each item lies, called after the drive and its number.
+
+    Empty where any id is not that of a frame of CamVid's four drives.
+
+    >>> blocks(["0001TP_008550", "0001TP_008580", "Seq05VD_f00000"], length=1)
+    {'0001TP_008550': '0001TP.0', '0001TP_008580': '0001TP.1', 'Seq05VD_f00000': 'Seq05VD.0'}
+    """
+    matches = [FRAME.fullmatch(id) for id in ids]
+    frames = sorted((match[1], int(match[2]), id) for match, id in zip(matches, ids, strict=True) if match)
+    if len(frames) < len(ids):
+        return {}
+    seen: Counter[str] = Counter()
+    found = {}
+    for drive, _, id in frames:
+        found[id] = f"{drive}.{seen[drive] // length}"
+        seen[drive] += 1
+    return found
 
 
 def class_list(rows: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:

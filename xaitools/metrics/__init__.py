@@ -2,18 +2,23 @@
 
 from .accuracy import METRIC, Table, image_statistics
 from .evaluate import evaluate, predictions
-from .statistics import Drawn, drop_between, image_weights, interval, needed, paired_drop
+from .statistics import METHOD, METHODS, Drawn, Dual, bands, draw, equivalence, holm, image_weights, interval, needed
 
 __all__ = [
+    "METHOD",
+    "METHODS",
     "METRIC",
     "Drawn",
+    "Dual",
     "Table",
-    "drop_between",
+    "bands",
+    "draw",
+    "equivalence",
     "evaluate",
+    "holm",
     "image_statistics",
     "image_weights",
     "interval",
     "needed",
-    "paired_drop",
     "predictions",
 ]

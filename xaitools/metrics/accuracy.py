@@ -132,6 +132,14 @@ class Table:
         replicates = [weights[start : start + REPLICATES_AT_ONCE].T.astype(np.float64, order="C") for start in parts]
         return np.concatenate([self._counts.overall(each) for each in replicates] or [np.empty(0)])
 
+    def influence(self, weights: NDArray) -> tuple[Floats, Floats]:
+        """``metric(weights)``, (B,), and how fast it moves with the weight of each image, (B, N); NaN where undefined.
+
+        The infinitesimal jackknife (Efron 1982, section 6): the weighted sum of the squares of a row is the variance of the metric.
+        """
+        values, moves = self._counts.influence(weights.T.astype(np.float64, order="C"))
+        return values, moves.T
+
     def per_class(self) -> dict[str, float | None]:
         """IoU, AP50 or recall of each class on all images once; None for a class without truth."""
         values = self._counts.by_class(self._once())[:, 0]
@@ -164,6 +172,8 @@ class _Counts(Protocol):
 
     def by_class(self, weights: Floats) -> Floats: ...  # (K, B)
 
+    def influence(self, weights: Floats) -> tuple[Floats, Floats]: ...  # overall, and its derivatives by weights (N, B)
+
     def extra(self, weights: Floats) -> dict[str, float]: ...  # of the first column
 
 
@@ -181,6 +191,10 @@ class _Guesses:
 
     def by_class(self, weights: Floats) -> Floats:
         return ratio(self.right.T @ weights, self.truth.T @ weights, np.nan)
+
+    def influence(self, weights: Floats) -> tuple[Floats, Floats]:
+        right, truth, value = self.right.sum(1)[:, None], self.truth.sum(1)[:, None], self.overall(weights)
+        return value, ratio(right - truth * value, truth.T @ weights, np.nan)
 
     def extra(self, weights: Floats) -> dict[str, float]:
         if self.among is None:
@@ -202,6 +216,14 @@ class _Pixels:
     def by_class(self, weights: Floats) -> Floats:
         right, truth, guess = (each.T @ weights for each in (self.right, self.truth, self.guess))
         return np.where(truth > 0, ratio(right, truth + guess - right), np.nan)
+
+    def influence(self, weights: Floats) -> tuple[Floats, Floats]:
+        """IoU = right / union, so that of a class moves by (right of the image - IoU * union of the image) / union."""
+        iou, union = self.by_class(weights), self.truth + self.guess - self.right
+        known = ~np.isnan(iou)
+        share = ratio(known / np.maximum(known.sum(0), 1), union.T @ weights)
+        found = self.right @ share - union @ (share * np.where(known, iou, 0))
+        return mean(iou), np.where(known.any(0), found, np.nan)
 
     def extra(self, weights: Floats) -> dict[str, float]:
         share = ratio(self.right.sum(1) @ weights, self.truth.sum(1) @ weights, np.nan)

@@ -44,6 +44,13 @@ class Boxes:
     def by_class(self, weights: Floats, rule: str = "") -> Floats:
         return np.stack([self._every_recall(index, weights, rule) for index in range(len(self.members))])
 
+    def influence(self, weights: Floats) -> tuple[Floats, Floats]:
+        """``overall``, and (N, B) how fast it moves with the weight of each image."""
+        values, moves = np.empty((len(self.members), weights.shape[1])), np.zeros(weights.shape)
+        for index in range(len(self.members)):
+            values[index] = self._add_influence(index, weights, moves)
+        return mean(values), ratio(moves, (~np.isnan(values)).sum(0), np.nan)
+
     def extra(self, weights: Floats) -> dict[str, float]:
         classes = range(len(self.members))
         voc07 = [[self._sampled(index, weights, VOC07_RECALLS, "", 0)] for index in classes]
@@ -94,6 +101,35 @@ class Boxes:
         gain, precision = self._curve(index, weights, rule, self.level)
         return ratio((gain * precision).sum(0), self.positives[index] @ weights, np.nan)
 
+    def _add_influence(self, index: int, weights: Floats, moves: Floats) -> Floats:
+        """``_every_recall``; its derivatives, while the places where the best precisions are reached stay, are added to ``moves``.
+
+        A detection of more weight raises the area by the best precision at it, if it is right, and moves every precision
+        that is read at it or after: by (right - precision) / (weight of all detections down to there).
+        """
+        rows, right = self._counting(index, "", self.level)
+        positives = self.positives[index][:, None]
+        total = (positives.T @ weights)[0]
+        scale = ratio(np.ones_like(total), total)
+        if not len(right):
+            return np.where(total > 0, 0.0, np.nan)
+        gain, seen, precision = self._running(rows, right, weights)
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        value = (gain * best).sum(0) * scale
+        reached, so_far = precision == best, gain.cumsum(0)
+        before = np.maximum.accumulate(np.where(reached, so_far, 0))
+        read = ratio(np.where(reached, so_far - np.vstack([np.zeros_like(before[:1]), before[:-1]]), 0), seen)  # weight by where it is read
+        slope, level = (each[::-1].cumsum(0)[::-1] for each in (read, read * precision))
+        rows = rows[: right[-1] + 1]
+        place = np.searchsorted(right, np.arange(len(rows)))  # the next right detection
+        moved = -level[place]
+        moved[right] += slope + best
+        order = np.argsort(self.image[rows], kind="stable")
+        images, starts = np.unique(self.image[rows[order]], return_index=True)
+        moves[images] += np.add.reduceat(moved[order], starts, axis=0) * scale
+        moves -= positives * (value * scale)
+        return np.where(total > 0, value, np.nan)
+
     def _sampled(self, index: int, weights: Floats, recalls: Floats, rule: str, level: int) -> float:
         """Mean interpolated precision at ``recalls``, for the first column of ``weights``."""
         gain, precision = (each[:, 0] for each in self._curve(index, weights[:, :1], rule, level))
@@ -107,16 +143,24 @@ class Boxes:
 
         Wrong detections only move the precision of the next right one, so they are summed up between two of them.
         """
+        rows, right = self._counting(index, rule, level)
+        if not len(right):
+            return np.zeros((0, weights.shape[1])), np.zeros((0, weights.shape[1]))
+        gain, _, precision = self._running(rows, right, weights)
+        return gain, np.maximum.accumulate(precision[::-1])[::-1]
+
+    def _counting(self, index: int, rule: str, level: int) -> tuple[NDArray, NDArray]:
+        """The detections of a class that count, by falling score, and the places of the right ones among them."""
         matched, void = self.bits[rule]
         rows = self.members[index]
         rows = rows[(void[rows] >> level & 1) == 0]
-        right = np.flatnonzero(matched[rows] >> level & 1)
-        if not len(right):
-            return np.zeros((0, weights.shape[1])), np.zeros((0, weights.shape[1]))
+        return rows, np.flatnonzero(matched[rows] >> level & 1)
+
+    def _running(self, rows: NDArray, right: NDArray, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """(M, B) of the M right detections: weight, weight of all down to it, precision there."""
         each = weights[self.image[rows[: right[-1] + 1]]]
         gain, seen = each[right], np.add.reduceat(each, np.append(0, right[:-1] + 1), axis=0).cumsum(0)
-        precision = ratio(gain.cumsum(0), seen)
-        return gain, np.maximum.accumulate(precision[::-1])[::-1]
+        return gain, seen, ratio(gain.cumsum(0), seen)
 
 
 def _column(rows: Sequence[Mapping[str, NDArray]], name: str) -> NDArray:

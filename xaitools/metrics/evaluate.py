@@ -15,16 +15,13 @@ from ..types import Prediction, Sample
 from .accuracy import BOXED, METRIC, Table, image_statistics, metric_at
 from .confusion import label_table
 from .detections import Detections
-from .groups import SMALL, group_document
+from .groups import SMALL, declared_clusters, group_document, units_of
 from .ratios import defined
-from .statistics import image_weights, interval
+from .statistics import FEW_CLUSTERS, image_weights, interval
 from .stored import Stored
 
 Progress = Callable[[int, int], None]
 Outcome = tuple[Sample, Prediction] | XaiError
-
-FEW_CLUSTERS = 10
-"""With fewer clusters a bootstrap interval is too narrow to be believed."""
 
 
 def evaluate(
@@ -50,7 +47,8 @@ def evaluate(
     iou          of boxes: levels at which the metric is given under "iou"; a single one other than 0.5 is the headline
     score        of boxes: from here on a detection counts in precision, recall and confusion
     groups       item id to group: the metric of each, the worst, and the gap; an id may have none
-    clusters     item id to cluster: the bootstrap draws these, and each image that has none by itself
+    clusters     item id to cluster: the bootstrap draws these, and each image that has none by itself; None: as the
+                 dataset says, and where it says nothing, images
     classes_map  model class to data class, where names differ
 
     Raises DataError when no item is usable, or the data has no truth for the model (see ``Relabel``).
@@ -72,7 +70,8 @@ def evaluate(
     if not rows:
         why = f"the first: {skipped[0]['reason']}" if skipped else "the dataset, or --limit, leaves none"
         raise DataError(f"{dataset.name}: none of {total} items can be used; {why}")
-    units = None if clusters is None else [f"cluster {clusters[id]}" if id in clusters else f"image {id}" for id in ids]
+    clusters = declared_clusters(dataset) if clusters is None else clusters
+    units = units_of(ids, clusters)
     weights = image_weights(ids, seed=seed, replicates=replicates, clusters=units)
     standard = Table(model.task, model.classes, rows)
     usual = METRIC[model.task]

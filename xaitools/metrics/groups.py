@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,20 @@ def clusters_of(text: str, ids: Sequence[str], columns: Columns | None = None) -
             f"cluster {text[:60]!r} matches none of {len(ids)} ids, the first is {next(iter(ids), '')!r}; correct the expression"
         )
     return found
+
+
+def declared_clusters(dataset: Any) -> Mapping[str, str] | None:
+    """Which items stand or fall together by what the dataset itself knows, its ``clusters``; None where it knows nothing."""
+    return getattr(dataset, "clusters", None) or None
+
+
+def units_of(ids: Sequence[str], clusters: Mapping[str, str] | None) -> list[str] | None:
+    """What the bootstrap draws for each item: its cluster, or the item itself where it has none; None where all are items.
+
+    >>> units_of(["a", "b"], {"a": "x"})
+    ['cluster x', 'image b']
+    """
+    return None if clusters is None else [f"cluster {clusters[id]}" if id in clusters else f"image {id}" for id in ids]
 
 
 def group_document(

@@ -8,15 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import NormalDist
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import XaiError, unknown
 from .accuracy import Table
-from .ratios import defined
+from .ratios import defined, ratio
+
+K = TypeVar("K")
+Name = TypeVar("Name")
+
+METHODS = ("studentised", "bca", "percentile")
+METHOD = "studentised"
+"""The default: of the three, its intervals held the truth most nearly as often as they say (benchmarks/intervals.md)."""
+
+FEW_CLUSTERS = 10
+"""With fewer clusters a bootstrap interval is too narrow to be believed."""
+
+NORMAL = NormalDist()
+
+NUMBERS_AT_ONCE = 2**24
+"""Influences held at one time."""
 
 POWER = (1.959964 + 0.841621) / 1.959964
 """By how much a drop must exceed the half width of its 95 % interval to be found four times out of five."""
@@ -64,59 +81,187 @@ def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray) -> dict[str
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """A number of all images once, and the same number of each bootstrap draw (B,); NaN where undefined.
+class Dual:
+    """A number on B weightings of the images, (B,), and how fast it moves with the weight of each of them, (B, N).
 
-    Means and ratios of numbers from the same draws are taken draw by draw, so that what they share cancels.
+    Differences, means and ratios are taken weighting by weighting, so that what the numbers share cancels.
+    """
+
+    value: NDArray
+    moves: NDArray
+
+    def __sub__(self, other: Dual) -> Dual:
+        return Dual(self.value - other.value, self.moves - other.moves)
+
+    def __truediv__(self, whole: Dual) -> Dual:
+        """Undefined where ``whole`` is 0."""
+        below = np.where(whole.value == 0, np.nan, whole.value)
+        share = self.value / below
+        return Dual(share, (self.moves - share[:, None] * whole.moves) / below[:, None])
+
+    @classmethod
+    def mean(cls, numbers: Sequence[Dual]) -> Dual:
+        count = len(numbers)
+        return cls(np.sum([each.value for each in numbers], 0) / count, np.sum([each.moves for each in numbers], 0) / count)
+
+
+def draw(
+    tables: Mapping[K, Table],
+    make: Callable[[Mapping[K, Dual]], Mapping[Name, Dual]],
+    weights: NDArray,
+    clusters: Sequence[str] | None = None,
+) -> dict[Name, Drawn]:
+    """Numbers that ``make`` makes of the metrics of ``tables``, on all images once and on each draw of ``weights`` (B, N).
+
+    The tables hold the same N images in the same order, ``weights`` are theirs, and ``clusters`` (N,) names what was
+    drawn as a whole, if not images.  Raises ValueError for tables of other images.
+    """
+    for table in tables.values():
+        if table.n != weights.shape[1]:
+            raise ValueError(f"{table.n} images against {weights.shape[1]}; a paired drop needs the same images in the same order")
+    unit = np.arange(weights.shape[1]) if clusters is None else np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1]
+    first = np.unique(unit, return_index=True)[1]
+    all_weights = np.vstack([np.ones((1, weights.shape[1])), weights])
+    size = max(1, min(128, NUMBERS_AT_ONCE // max(1, len(tables) * weights.shape[1])))
+    parts: dict[Name, list[tuple[NDArray, NDArray]]] = {}
+    moves: dict[Name, NDArray] = {}
+    for start in range(0, len(all_weights), size):
+        each = all_weights[start : start + size]
+        made = make({key: Dual(*table.influence(each)) for key, table in tables.items()})
+        for name, dual in made.items():
+            moved = dual.moves if clusters is None else _by_unit(dual.moves, unit, len(first))
+            parts.setdefault(name, []).append((dual.value, np.sqrt((each[:, first] * moved**2).sum(1))))
+            moves.setdefault(name, moved[0])
+    found = {name: tuple(map(np.concatenate, zip(*blocks, strict=True))) for name, blocks in parts.items()}
+    return {name: Drawn(float(value[0]), float(error[0]), value[1:], error[1:], moves[name]) for name, (value, error) in found.items()}
+
+
+def _by_unit(moves: NDArray, unit: NDArray, count: int) -> NDArray:
+    order = np.argsort(unit, kind="stable")
+    return np.add.reduceat(moves[:, order], np.searchsorted(unit[order], np.arange(count)), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A number of all images once, and the same number of each bootstrap draw; NaN where undefined.
+
+    value    of all images once
+    error    its standard error, from the infinitesimal jackknife
+    samples  (B,) of each draw
+    errors   (B,) standard error of each of them
+    moves    (U,) how fast the value moves with the weight of each image or cluster
     """
 
     value: float
+    error: float
     samples: NDArray
+    errors: NDArray
+    moves: NDArray
 
-    @classmethod
-    def of(cls, table: Table, weights: NDArray) -> Drawn:
-        return cls(table.metric(), table.metric(weights))
+    @property
+    def t(self) -> NDArray:
+        """(B,) how many of its own standard errors each draw lies above the value; NaN where undefined.
 
-    @classmethod
-    def mean(cls, numbers: Sequence[Drawn]) -> Drawn:
-        return cls(float(np.mean([each.value for each in numbers])), np.mean([each.samples for each in numbers], axis=0))
+        A draw that left out the few images that differ has no error of its own, and takes that of the value.
+        """
+        errors = np.where(self.errors > 0, self.errors, self.error)
+        return np.where(np.isnan(self.samples), np.nan, ratio(self.samples - self.value, errors))
 
-    def share(self, whole: Drawn) -> Drawn:
-        """This number by ``whole``, undefined where that is 0."""
-        value = self.value / whole.value if whole.value else math.nan
-        known = whole.samples != 0
-        return Drawn(value, np.where(known, self.samples / np.where(known, whole.samples, 1), math.nan))
+    def interval(self, level: float = 0.95, method: str = METHOD) -> list[float] | None:
+        """[low, high] by one of ``METHODS``; None if the value or more than half of the draws are undefined.
+
+        percentile   the middle of the draws
+        bca          the same, moved by how far the draws lie to one side and by their skewness (Efron 1987)
+        studentised  value - t * error, with t from the draws and their own errors (Efron & Tibshirani 1993, section 12.5)
+        """
+        if method not in METHODS:
+            raise XaiError(unknown("interval method", method, METHODS))
+        known = self.samples[~np.isnan(self.samples)]
+        if np.isnan(self.value) or not len(known) or 2 * len(known) < len(self.samples):
+            return None
+        shares = [(1 - level) / 2, (1 + level) / 2]
+        if method == "studentised":
+            low, high = np.nanquantile(self.t, shares)
+            return [float(self.value - high * self.error), float(self.value - low * self.error)]
+        if method == "bca":
+            shares = self._corrected(known, shares)
+        low, high = np.quantile(known, shares)
+        return [float(low), float(high)]
+
+    def _corrected(self, known: NDArray, shares: Sequence[float]) -> list[float]:
+        """Which shares of the draws BCa reads in place of ``shares``."""
+        below, least = float((known < self.value).mean() + (known <= self.value).mean()) / 2, 0.5 / len(known)
+        middle = NORMAL.inv_cdf(min(max(below, least), 1 - least))
+        squares = float((self.moves**2).sum())
+        bend = float((self.moves**3).sum()) / (6 * squares**1.5) if squares else 0.0
+        moved = [middle + NORMAL.inv_cdf(share) for share in shares]
+        return [NORMAL.cdf(middle + z / max(1 - bend * z, 1e-9)) for z in moved]
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided p-value of "0", at least 2 / (B + 1): where 0 lies among the studentised draws; None if undefined."""
+        if self.interval() is None:
+            return None
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 2 / (len(self.t) + 1)
+        t, at = self.t[~np.isnan(self.t)], self.value / self.error
+        return min(1.0, 2 * (min(int((t >= at).sum()), int((t <= at).sum())) + 1) / (len(t) + 1))
 
     def facts(self) -> dict[str, Any]:
         """``{"value", "ci"}`` with the 95 % interval; None where undefined."""
-        return {"value": defined(self.value), "ci": interval(self.samples)}
-
-    def drop(self, other: Drawn) -> dict[str, Any]:
-        """``{"value", "drop", "ci", "p"}`` of ``other`` against this: see ``paired_drop``."""
-        samples = self.samples - other.samples
-        ci = interval(samples)
-        return {
-            "value": defined(other.value),
-            "drop": defined(self.value - other.value),
-            "ci": ci,
-            "p": None if ci is None else _two_sided(samples[~np.isnan(samples)]),
-        }
+        return {"value": defined(self.value), "ci": self.interval()}
 
 
-def paired_drop(clean: Table, other: Table, weights: NDArray) -> dict[str, Any]:
-    """What a condition costs: ``{"value", "drop", "ci", "p"}`` with value the metric of ``other`` and drop = clean - value.
+UNDEFINED = Drawn(math.nan, math.nan, np.full(1, np.nan), np.full(1, np.nan), np.full(1, np.nan))
 
-    The tables hold the same images in the same order, ``weights`` (B, N) are theirs.  ``ci`` is the 95 % interval of
-    the drop and ``p`` its two-sided bootstrap p-value, at least 2 / (B + 1).  None where undefined.
+
+def bands(cells: Sequence[Drawn], level: float = 0.95) -> list[list[float] | None]:
+    """Intervals that hold the truth of all ``cells`` at once with probability ``level``; None where one is undefined.
+
+    The largest studentised distance of a draw over the cells takes the place of that of one cell (max-t: Westfall & Young
+    1993, section 2.6), on either side; cells of the same images have the same draws, so that what they share is used.
+    Each holds the ``interval`` of its cell.
     """
-    if clean.n != other.n:
-        raise ValueError(f"{clean.n} images against {other.n}; a paired drop needs the same images in the same order")
-    return Drawn.of(clean, weights).drop(Drawn.of(other, weights))
+    known = [each for each in cells if each.interval() is not None]
+    if not known:
+        return [None] * len(cells)
+    count = min(len(each.t) for each in known)
+    t = np.stack([np.where(np.isnan(each.t), 0, each.t)[:count] for each in known])
+    high, low = (float(np.quantile((sign * t).max(0), (1 + level) / 2)) for sign in (1, -1))
+    return [
+        None if each.interval() is None else [float(each.value - high * each.error), float(each.value + low * each.error)] for each in cells
+    ]
 
 
-def drop_between(reference: Table, other: Table, weights: NDArray) -> dict[str, Any]:
-    """``paired_drop`` against another condition, e.g. the background gap: mixed-same minus mixed-rand (Xiao et al. 2020)."""
-    return paired_drop(reference, other, weights)
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """The p-values as they stand when all are looked at (Holm 1979); None stays and does not count.
+
+    >>> holm([0.01, None, 0.04, 0.03])
+    [0.03, None, 0.06, 0.06]
+    """
+    known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    adjusted: list[float | None] = [None] * len(ps)
+    most = 0.0
+    for rank, (p, place) in enumerate(known):
+        most = max(most, min(1.0, p * (len(known) - rank)))
+        adjusted[place] = most
+    return adjusted
+
+
+def equivalence(number: Drawn, margin: float) -> dict[str, Any]:
+    """Whether a drop is none to speak of: ``{"ci90", "no_drop", "says"}``.
+
+    Two one-sided tests at 5 % (Schuirmann 1987): ``no_drop`` is true where the 90 % interval lies within ``margin`` of 0 on
+    both sides; false where it does not and the 95 % interval lies above 0; else None, since so many images do not tell.
+    """
+    inner, outer = number.interval(0.9), number.interval()
+    if inner is None or outer is None:
+        return {"ci90": None, "no_drop": None, "says": "undefined"}
+    if -margin < inner[0] and inner[1] < margin:
+        return {"ci90": inner, "no_drop": True, "says": f"no drop beyond {100 * margin:g} points"}
+    if outer[0] > 0:
+        return {"ci90": inner, "no_drop": False, "says": "a drop"}
+    return {"ci90": inner, "no_drop": None, "says": "a gain" if outer[1] < 0 else "undecided"}
 
 
 def needed(n: int, ci: Sequence[float], drop: float = 0.05) -> int:
@@ -126,9 +271,3 @@ def needed(n: int, ci: Sequence[float], drop: float = 0.05) -> int:
     """
     half = (ci[1] - ci[0]) / 2
     return max(1, math.ceil(n * (POWER * half / drop) ** 2))
-
-
-def _two_sided(samples: NDArray) -> float:
-    """Twice the smaller share of replicates on either side of 0, the observed sample counted with them."""
-    tail = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (len(samples) + 1))

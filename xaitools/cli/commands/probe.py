@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..arguments import at_commas, in_words, loaded_model, parsed_settings, parsed_severities
-from ..session import Session, common, running, with_classes_map, with_session
+from ..session import Session, common, judging, running, with_session
 
 
 @click.command()
@@ -19,23 +19,32 @@ from ..session import Session, common, running, with_classes_map, with_session
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report; may not hold another run.")
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with the same plan in --out.")
-@with_classes_map
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.03,
+    show_default=True,
+    help="A drop of less is none to speak of.",
+)
+@judging
 @running
 @common
 @with_session
 def command(
     session: Session, dataset: str, model_names: tuple[str, ...], probes: tuple[str, ...], severities: str, out: Path, engine: str,
-    resume: bool, classes_map: Path | None, limit: int | None, batch_size: int, workers: int, settings: tuple[str, ...], seed: int,
-    device: str,
+    resume: bool, margin: float, classes_map: Path | None, cluster: str | None, groups: Path | None, limit: int | None,
+    batch_size: int, workers: int, settings: tuple[str, ...], seed: int, device: str,
 ) -> None:  # fmt: skip
     """How much accuracy is lost when a cue is changed: drops with paired intervals, and a report."""
     from ...audit.run import probe_models
     from ...data import load_dataset
     from ...data.relabel import read_classes_map
+    from ...metrics.groups import clusters_of, groups_of, read_columns
     from ...probes import PROBES, addressed, aliases
     from ...report.html import write_report
 
     data = load_dataset(dataset)
+    columns = read_columns(groups, data.ids) if groups else None
     params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
     loaded = [loaded_model(name, device, params.get("model", {}), workers) for name in model_names]
     levels = parsed_severities(severities)
@@ -43,7 +52,9 @@ def command(
         results = probe_models(
             loaded, data, at_commas(probes) or None, severities=levels, out=out, resume=resume, limit=limit, batch_size=batch_size,
             seed=seed, params={key: value for key, value in params.items() if key != "model"}, progress=progress,
-            classes_map=read_classes_map(classes_map) if classes_map else None,
+            classes_map=read_classes_map(classes_map) if classes_map else None, margin=margin,
+            clusters=clusters_of(cluster, data.ids, columns) if cluster is not None else None,
+            groups=groups_of(columns) if columns else None,
         )  # fmt: skip
     for file in write_report(results, out):
         session.say(f"wrote {file}")
@@ -59,5 +70,5 @@ def _drops(report: Any) -> str:
     lines = [f"{report['model']}: {report['metric']} {in_words(clean['value'], clean['ci'])} on {report['n']} images"]
     for name, row in report["probes"].items():
         primary = row["primary"]
-        lines.append(f"  {row['family']:12} {name:16} drop {in_words(primary['drop'], primary['ci'])}")
+        lines.append(f"  {row['family']:12} {name:16} drop {in_words(primary['drop'], primary['ci'])}  {primary['says']}")
     return "\n".join(lines)
