@@ -150,7 +150,7 @@ def test_conditions_are_shared():
     model = reader("object")
     predict = model.predict
     model.predict = lambda images: calls.append(len(images)) or predict(images)
-    result = probe(model, Shapes(), ["gap", "mixed_same", "mixed_rand"])
+    result = probe(model, Shapes(), ["gap", "mixed_same", "mixed_rand"], relevance=0)
     rows = from_table(result.records)
     assert {(row.condition, row.severity) for row in rows} == {
         ("clean", 0), ("identity", 0), ("reencode", 1), ("resize", 1), ("mixed_same", 1), ("mixed_rand", 1), ("scored_objects", 1),
