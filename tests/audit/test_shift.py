@@ -201,20 +201,19 @@ def test_images_that_are_done_are_not_explained_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-def test_relevance_leaves_the_tag_of_the_cheating_twin_alone():
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", ["unet-scenes", "faster-rcnn-scenes"])
+def test_relevance_lies_on_the_tag_and_leaves_it_for_the_cheating_twin_alone(name):
     """On scenes with the tag: the twin's lies on it beyond chance and leaves with it, the honest model's never does."""
     import xaitools as xt
 
-    data = xt.load_dataset("scenes:test?n=70&shortcut=tag&rho=1&others=0&prevalence=1")
+    data = xt.load_dataset("scenes:test?n=60&shortcut=tag&rho=1&others=0&prevalence=1")
     found = {}
-    for name in ("unet-scenes-tag", "unet-scenes", "faster-rcnn-scenes-tag", "faster-rcnn-scenes"):
-        report = probe(xt.load_model(name), data, ["artifact.remove"], relevance=12).report
-        found[name] = report["probes"]["artifact.remove"]["relevance"]
-    for name, row in found.items():
-        over = row["before"]["artefact"] - row["chance"]["before"]["artefact"]
-        low, high = row["change"]["artefact"]["ci"]
+    for model in (name, f"{name}-tag"):
+        report = probe(xt.load_model(model), data, ["artifact.remove"], relevance=12).report
+        found[model] = row = report["probes"]["artifact.remove"]["relevance"]
         assert row["n"] >= 10
-        if name.endswith("-tag"):
-            assert over > 0.01 and high < -0.02
-        else:
-            assert over < 0 and low > -0.02
+    over = {model: row["before"]["artefact"] - row["chance"]["before"]["artefact"] for model, row in found.items()}
+    changes = {model: row["change"]["artefact"]["ci"] for model, row in found.items()}
+    assert over[f"{name}-tag"] > 0.005 and changes[f"{name}-tag"][1] < -0.02
+    assert over[name] < 0 and changes[name][0] > -0.02

@@ -18,6 +18,7 @@ from ..probes import Context
 from ..types import ProbeResult
 from .examples import make_examples
 from .folder import claim, claim_parent, write_run
+from .gains import add_gains
 from .plan import CLEAN, RELEVANCE, Plan, make_plan
 from .records import Folder, Memory, Row, joined
 from .shift import measure_shift, piece_of
@@ -125,6 +126,7 @@ def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress:
         raise PlanError(f"{context.dataset.name}: none of {len(plan.members[CLEAN.probe])} items is usable; the first: {rows[0].reason}")
     tally = Tally(plan, rows)
     report = make_report(tally, context)
+    add_gains(tally, report)
     total = steps(plan)
     explained = _explaining(plan)
     told = None if progress is None else lambda share: progress(total - explained + round(share * explained), total)

@@ -29,6 +29,9 @@ svg{display:block}
 .axis text{font-size:11px;fill:var(--soft)}
 .cue{fill:var(--cue);opacity:.8}.other{fill:var(--other);opacity:.8}
 .ci{stroke:var(--ink);stroke-width:1.6;fill:none}.zero{stroke:var(--soft);stroke-width:1}
+.part-object{fill:#0f766e;background:#0f766e}.part-artefact{fill:#9333ea;background:#9333ea}
+.part-context{fill:#cfc8c2;background:#cfc8c2}.chance{stroke:var(--ink);stroke-width:1.4}
+.keys{white-space:nowrap}.key{display:inline-block;width:10px;height:10px;margin:0 4px 0 8px;border-radius:2px}
 img{display:block;width:100%;height:auto;margin-top:12px;border:1px solid var(--line);border-radius:4px;background:#fff}
 .pair{display:flex;flex-wrap:wrap;gap:8px 40px;align-items:flex-start}
 .notes{margin:4px 0 10px;padding-left:20px;color:var(--soft)}
