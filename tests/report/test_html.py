@@ -139,3 +139,12 @@ def test_many_probes_with_large_pictures_stay_below_fifteen_megabytes():
     text = page(report, dict.fromkeys(report["probes"], buffer.getvalue()))
     assert 3 < text.count("data:image/") < 40 and len(text.encode()) < 15 * 2**20
     assert "Pictures that did not fit" in text
+
+
+def test_comparison_shows_the_relevance_of_each_model(folder):
+    content = json.loads((folder / "comparison.json").read_text())
+    text = (folder / "comparison.html").read_text()
+    assert text.count('class="part-object"') == 2 * 2 * 2  # two models, gap and fog, before and after
+    for model in content["models"]:
+        before = model["relevance"]["gap"]["before"]["object"]
+        assert f"object {100 * before:.0f} → " in text

@@ -14,6 +14,8 @@ WIDTH, BAR = 200, 11
 ORDER = ("object", "artefact", "context")
 """From left to right in a bar."""
 
+KEY = "<span class='keys'>" + " ".join(f'<span class="key part-{part}"></span>{part}' for part in ORDER) + "</span>"
+
 
 def shift_section(report: Facts) -> str:
     """Empty where the report is of a version that did not ask."""
@@ -24,7 +26,6 @@ def shift_section(report: Facts) -> str:
     rows = list(_rows(report))
     if not rows:
         return section("What changed in the explanation", notes or "<p><small>Not measured.</small></p>")
-    key = " ".join(f'<span class="key part-{part}"></span>{part}' for part in ORDER)
     said = (
         f"Where the relevance ({e(facts['method'])}) of one and the same decision lies before (upper bar) and after (lower bar): the "
         "margin of the class that the image is about over all other classes, at its own objects. Shares are means over the images, "
@@ -32,7 +33,7 @@ def shift_section(report: Facts) -> str:
         "share of the image: relevance dealt out at random would reach so far. Under the name stands in how many images the margin is "
         "above 0."
     )
-    heads = ["probe", "drop, points", f"<span class='keys'>{key}</span>", *PARTS, "images"]
+    heads = ["probe", "drop, points", KEY, *PARTS, "images"]
     return section("What changed in the explanation", f"<p>{said}</p>", table(heads, rows, right={1, 3, 4, 5, 6}), notes)
 
 
@@ -55,7 +56,7 @@ def _row(name: str, row: Facts) -> list[str]:
     undefined = f"<br><small>{found['undefined']} undefined</small>" if found["undefined"] else ""
     above = [found["margin"][side]["above_0"] for side in ("before", "after")]
     decided = f"<br><small>decided for it in {above[0]} → {above[1]}</small>" if found["n"] else ""
-    return [f"{e(name)}{decided}", points(drop), _bars(found), *(_part(found, part) for part in PARTS), f"{found['n']}{undefined}"]
+    return [f"{e(name)}{decided}", points(drop), bars(found), *(_part(found, part) for part in PARTS), f"{found['n']}{undefined}"]
 
 
 def _part(found: Facts, part: str) -> str:
@@ -69,7 +70,7 @@ def _part(found: Facts, part: str) -> str:
     return f"{100 * before:.0f} → {100 * after:.0f}<br><small>{shown} {points_interval(change['ci'])}{few}</small>"
 
 
-def _bars(found: Facts) -> str:
+def bars(found: Facts) -> str:
     """Before above after.  What neither object nor context has is the artefact's, 0 in images without one."""
     marks, words = "", []
     for line, side in enumerate(("before", "after")):
