@@ -180,6 +180,19 @@ def test_a_black_box_says_so_and_a_method_that_is_named_is_refused():
         probe(corner(), Shapes(6), ["texture"], relevance=-1)
 
 
+def test_where_lrp_is_refused_the_next_method_is_taken_and_said(monkeypatch):
+    explained = Explainer._explained
+
+    def refusing(self, view):
+        if self.method == "lrp":
+            raise MethodError("no rule for sort")
+        return explained(self, view)
+
+    monkeypatch.setattr(Explainer, "_explained", refusing)
+    found = probe(corner(), Tagged(3), ["fog"]).report["relevance"]
+    assert found["method"] == CROSS and found["notes"] == [f"{CROSS}, because lrp was refused: no rule for sort"]
+
+
 def test_none_is_asked_for_and_none_is_made(monkeypatch):
     monkeypatch.setattr(Explainer, "_explained", None)
     result = probe(corner(), Shapes(6), ["fog"], relevance=0)

@@ -100,9 +100,9 @@ def measure_shift(
     pairs = _pairs(tally, report)
     chosen = {pair.name: _chosen(tally, pair, asked["images"]) for pair in pairs}
     explainer = Explainer(worker, tally.plan)
-    facts["method"], refusal = explainer.settle(asked["method"], [item for pair in pairs for item in chosen[pair.name]])
+    facts["method"], note = explainer.settle(asked["method"], [item for pair in pairs for item in chosen[pair.name]])
+    facts["notes"] += [note] if note else []
     if facts["method"] is None:
-        facts["notes"].append(f"not measured: {refusal}")
         return []
     rows: list[Row] = []
     wanted = [index for index in tally.plan.members[CLEAN.probe] if any(worker.dataset.ids[index] in each for each in chosen.values())]
@@ -150,7 +150,10 @@ class Explainer:
         self.method = ""
 
     def settle(self, wanted: str, items: Sequence[str]) -> tuple[str | None, str]:
-        """The method, or None and why there is none: ``wanted``, or the first of ``AUTO`` that takes the model's answer to an item."""
+        """The method and why it is not the first of ``AUTO``, or None and why there is none.
+
+        It is ``wanted``, or the first of ``AUTO`` that takes the model's answer to an item.
+        """
         refusal = "no image could be used"
         for name in AUTO if wanted == "auto" else (wanted,):
             if not offers(self.model, METHODS[name]):
@@ -167,10 +170,10 @@ class Explainer:
                     refusal = str(error).splitlines()[0]
                     break
                 else:
-                    return name, ""
+                    return name, "" if name in (wanted, AUTO[0]) else f"{name}, because {AUTO[0]} was refused: {refusal}"
         if wanted != "auto":
             raise MethodError(f"relevance by {wanted}: {refusal}")
-        return None, refusal
+        return None, f"not measured: {refusal}"
 
     def rows(self, index: int, pairs: Sequence[Pair]) -> list[Row]:
         """One row for each pair; conditions that several share are explained once."""

@@ -82,11 +82,13 @@ def comparison_page(content: Facts) -> str:
         "Drops in points with 95 % intervals, on the same images with the same changes; more is worse. "
         "The intervals are of each model alone: two that overlap may still differ."
     )
+    names = [e(model["model"]) for model in models]
+    moved = f"<p>{SHARES}</p>{table([KEY, *names], shares, look='compare')}" if shares else ""
     body = [
         title("shortcut probes", f"{len(models)} models side by side", content["dataset"]),
         f'<p class="lead">{said}</p>',
         section("Drops", table(["", *heads], rows, look="compare")),
-        section("What changed in the explanation", f"<p>{SHARES}</p>", table([KEY, *heads], shares, look="compare")) if shares else "",
+        section("What changed in the explanation", moved) if moved else "",
         warnings(list(dict.fromkeys(f"{model['model']}: {each}" for model in models for each in model["warnings"]))),
     ]
     return document("Models side by side", body)

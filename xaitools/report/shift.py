@@ -30,8 +30,8 @@ def shift_section(report: Facts) -> str:
         f"Where the relevance ({e(facts['method'])}) of one and the same decision lies before (upper bar) and after (lower bar): the "
         "margin of the class that the image is about over all other classes, at its own objects. Shares are means over the images, "
         "in percent; below them the change in points with its 95 % interval, bold where that leaves out 0. The tick is the object's "
-        "share of the image: relevance dealt out at random would reach so far. Under the name stands in how many images the margin is "
-        "above 0."
+        "share of the image: relevance dealt out at random would reach so far. Few images may have an artefact; its column is of these "
+        "alone, and its bar counts the others as 0. Under the name stands in how many images the margin is above 0, before and after."
     )
     heads = ["probe", "drop, points", KEY, *PARTS, "images"]
     return section("What changed in the explanation", f"<p>{said}</p>", table(heads, rows, right={1, 3, 4, 5, 6}), notes)
@@ -55,7 +55,7 @@ def _row(name: str, row: Facts) -> list[str]:
     drop = row["primary"]["drop"] if "primary" in row else row["drop"]
     undefined = f"<br><small>{found['undefined']} undefined</small>" if found["undefined"] else ""
     above = [found["margin"][side]["above_0"] for side in ("before", "after")]
-    decided = f"<br><small>decided for it in {above[0]} → {above[1]}</small>" if found["n"] else ""
+    decided = f"<br><small>margin above 0: {above[0]}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{above[1]}</small>" if found["n"] else ""
     return [f"{e(name)}{decided}", points(drop), bars(found), *(_part(found, part) for part in PARTS), f"{found['n']}{undefined}"]
 
 
