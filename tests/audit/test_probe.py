@@ -151,7 +151,7 @@ def test_conditions_are_shared():
     model = reader("object")
     predict = model.predict
     model.predict = lambda images: calls.append(len(images)) or predict(images)
-    result = probe(model, Shapes(), ["gap", "mixed_same", "mixed_rand"])
+    result = probe(model, Shapes(), ["gap", "mixed_same", "mixed_rand"], relevance=0)
     rows = from_table(result.records)
     assert {(row.condition, row.severity) for row in rows} == {
         ("clean", 0), ("identity", 0), ("reencode", 1), ("resize", 1), ("mixed_same", 1), ("mixed_rand", 1), ("scored_objects", 1),
@@ -199,7 +199,8 @@ def test_several_models_share_images_and_have_their_own_folders(tmp_path):
 def test_examples_are_worst_first_and_hold_both_predictions():
     result = probe(reader("background"), Shapes(tied=False), ["gap"])
     roles = [example.role for example in result.examples]
-    assert roles == ["worst", "worst", "typical"] and result.examples[0].drop >= result.examples[1].drop > 0
+    assert roles == ["worst", "worst", "typical", "best"] and result.examples[0].drop >= result.examples[1].drop > 0
+    assert result.examples[3].drop == min(example.drop for example in result.examples)
     first = result.examples[0]
     assert first.reference == "mixed_same" and not torch.equal(first.before, first.after)
     assert first.truth.background == 0 and first.predicted_after.semantic.shape == (SIDE, SIDE)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import io
+import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.probes.toys import Boxes, Shapes, reader
 from xaitools.audit import probe, probe_models
@@ -77,8 +81,6 @@ def test_the_page_says_what_the_report_says(folder):
 
 
 def test_comparison_shows_each_model_beside_the_other(folder):
-    import json
-
     content = json.loads((folder / "comparison.json").read_text())
     assert [model["folder"] for model in content["models"]] == sorted(path.parent.name for path in folder.glob("*/report.json"))[::-1]
     drops = [model["probes"]["gap"]["drop"] for model in content["models"]]
@@ -105,7 +107,8 @@ def test_a_picture_that_does_not_fit_is_left_out(monkeypatch):
     result = probe(Boxes(), Shapes(6), ["texture"])
     monkeypatch.setattr(html, "MOST", 10)
     figures = dict(html._figures(result))
-    assert "data:image" not in page(result.report, figures) and "No example pictures" in page(result.report, figures)
+    assert "data:image" not in page(result.report, figures) and "did not fit" in page(result.report, figures)
+    assert "No example pictures" in page(result.report, {})
 
 
 def test_intervals_are_drawn_where_they_belong():
@@ -113,3 +116,35 @@ def test_intervals_are_drawn_where_they_belong():
     drawn = parts.plot({"drop": 0.4, "ci": [0.2, 0.6]}, scale, "cue")
     assert 'x="24.0" width="96.0"' in drawn and "M72.0 6v8M72.0 10H168.0M168.0 6v8" in drawn
     assert "rect" not in parts.plot({"drop": None, "ci": None}, scale, "cue")
+
+
+def test_shares_of_relevance_stand_beside_the_drops(folder):
+    (path, _) = sorted(folder.glob("*/report.html"))
+    text = path.read_text()
+    assert "What changed in the explanation" in text and text.count('class="part-object"') == 2 * 4  # gap, fog and two controls
+    report = json.loads((path.parent / "report.json").read_text())
+    found = report["probes"]["fog"]["relevance"]
+    assert f"{100 * found['before']['object']:.0f} → {100 * found['after']['object']:.0f}" in text
+    assert f'width="{200 * found["before"]["object"]:.1f}"' in text
+    assert "black box" in page(probe(Boxes(), Shapes(6), ["texture"]).report, {})
+
+
+def test_many_probes_with_large_pictures_stay_below_fifteen_megabytes():
+    """Noise is the worst that JPEG can meet."""
+    report = probe(reader("object"), Shapes(6), ["domain"], relevance=0).report
+    row = report["probes"]["fog"]
+    report = {**report, "probes": {f"fog {number}": row for number in range(40)}}
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 1000, 3), dtype=np.uint8)).save(buffer, "PNG", compress_level=1)
+    text = page(report, dict.fromkeys(report["probes"], buffer.getvalue()))
+    assert 3 < text.count("data:image/") < 40 and len(text.encode()) < 15 * 2**20
+    assert "Pictures that did not fit" in text
+
+
+def test_comparison_shows_the_relevance_of_each_model(folder):
+    content = json.loads((folder / "comparison.json").read_text())
+    text = (folder / "comparison.html").read_text()
+    assert text.count('class="part-object"') == 2 * 2 * 2  # two models, gap and fog, before and after
+    for model in content["models"]:
+        before = model["relevance"]["gap"]["before"]["object"]
+        assert f"object {100 * before:.0f} → " in text

@@ -22,7 +22,7 @@ WORST = 2
 class Example:
     """One item before and after a change.
 
-    role       worst (the largest drop on one image) or typical (the median)
+    role       worst (the largest drop on one image), typical (the median) or best (the smallest drop, or the largest gain)
     drop       of the metric on this image alone
     images     name of the probe that made ``after``
     degrees    whether its severity says anything
@@ -46,7 +46,7 @@ class Example:
 
 
 def make_examples(tally: Tally, worker: Worker, report: dict) -> tuple[Example, ...]:
-    """The worst images and the median one of each probe, at its primary severity."""
+    """The worst images, the median one and the best of each probe, at its primary severity."""
     return tuple(example for entry in tally.plan.probes for example in _of(entry, tally, worker, report))
 
 
@@ -65,8 +65,8 @@ def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Ex
     order = sorted(drops, key=lambda item: (-drops[item], item))
     places = {worker.dataset.ids[index]: index for index in tally.plan.members[condition.probe]}
     roles = {item: "typical" for item in order[len(order) // 2 : len(order) // 2 + 1]}
-    roles = {item: "worst" for item in order[:WORST] if drops[item] > 0} | roles
-    for item in sorted(roles, key=lambda item: (roles[item] != "worst", -drops[item], item)):
+    roles = {item: "best" for item in order[-1:]} | roles | {item: "worst" for item in order[:WORST] if drops[item] > 0}
+    for item in sorted(roles, key=order.index):
         sample = worker.dataset[places[item]]
         before, after = (worker.outcomes([sample], each)[0] for each in (reference, condition))
         if not isinstance(before, XaiError) and not isinstance(after, XaiError):

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..adapters import Model, adapted
+from ..attribution.base import METHODS
 from ..data import Dataset
 from ..errors import XaiError, unknown
 from ..files import canonical
@@ -31,8 +32,11 @@ MARGIN = 0.03
 CHUNK = 16
 """Least number of items in a piece; a multiple of the batch size, so that batches never span pieces."""
 
-PARTS = ("adapters", "audit", "data", "metrics", "probes")
+PARTS = ("adapters", "attribution", "audit", "data", "metrics", "probes")
 """Packages whose source is part of a plan's identity."""
+
+RELEVANCE = 16
+"""Images on which each probe's explanations are compared: a map costs as much as several predictions."""
 
 LIBRARIES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "opencv-python-headless", "pillow")
 
@@ -125,6 +129,8 @@ def make_plan(
     clusters: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
     margin: float = MARGIN,
+    relevance: int = RELEVANCE,
+    relevance_method: str = "auto",
 ) -> tuple[Plan, Context]:
     """The plan, and the context in which its pieces are done.
 
@@ -134,6 +140,10 @@ def make_plan(
     no truth for the model.  A probe that the model or the data cannot serve becomes a warning.
     """
     _check(severities, limit, batch_size, margin)
+    if relevance < 0:
+        raise XaiError(f"relevance {relevance}: expected the number of images to explain, 0 for none")
+    if relevance_method != "auto":
+        METHODS[relevance_method]
     asked = select(probes)
     model = adapted(model)
     context = Context(dataset, model, classes_map)
@@ -163,6 +173,7 @@ def make_plan(
         "severities": {name: list(each) for name, each in steps.items()},
         "declared": declared_numbers(chosen),
         "margin": margin,
+        "relevance": {"images": relevance, "method": relevance_method},
         "seed": seed,
         "batch_size": batch_size,
         "code": code_version(),

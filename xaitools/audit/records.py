@@ -21,6 +21,9 @@ from ..files import write_bytes
 from .folder import RECORDS
 from .plan import CLEAN, Piece
 
+SHIFT = "relevance."
+"""Prefix of the conditions of rows that say where relevance lies (see ``shift``); they are no part of the metric."""
+
 MEASURED = "measured."
 """Prefix of the columns that a probe measured itself; they are no part of the metric."""
 

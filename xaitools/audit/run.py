@@ -18,8 +18,10 @@ from ..probes import Context
 from ..types import ProbeResult
 from .examples import make_examples
 from .folder import claim, claim_parent, write_run
-from .plan import CLEAN, MARGIN, Plan, make_plan
+from .gains import add_gains
+from .plan import CLEAN, MARGIN, RELEVANCE, Plan, make_plan
 from .records import Folder, Memory, Row, joined
+from .shift import measure_shift, piece_of
 from .tally import Tally, make_report
 from .work import Worker
 
@@ -42,6 +44,8 @@ def probe(
     clusters: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
     margin: float = MARGIN,
+    relevance: int = RELEVANCE,
+    relevance_method: str = "auto",
     progress: Progress | None = None,
 ) -> ProbeResult:
     """How much accuracy ``model`` loses on ``dataset`` when one cue at a time is changed.
@@ -56,7 +60,9 @@ def probe(
                 says (``dataset.clusters``), and where it says nothing, images
     groups      {item id: group}: each probe's drop in each group, the worst first
     margin      a drop of less, in the metric, is none to speak of: the margin of the equivalence test and the controls
-    progress    called with (pieces done, pieces in all)
+    relevance   on how many images to ask where relevance lies before and after each change (see ``shift``); 0 for none
+    relevance_method  its method; auto is lrp, or gradient-x-input where the model has operations without a rule
+    progress    called with (steps done, steps in all)
 
     Raises PlanError when ``out`` holds something else or no item is usable, and XaiError or DataError when an
     argument is at fault.  Single items that fail are listed in the report and left out on both sides.
@@ -64,7 +70,8 @@ def probe(
     """
     plan, context = make_plan(
         model, dataset, probes, severities=severities, limit=limit, batch_size=batch_size, seed=seed, params=params,
-        classes_map=classes_map, clusters=clusters, groups=groups, margin=margin,
+        classes_map=classes_map, clusters=clusters, groups=groups, margin=margin, relevance=relevance,
+        relevance_method=relevance_method,
     )  # fmt: skip
     return _run(plan, context, None if out is None else Path(out).expanduser(), resume, progress)
 
@@ -93,7 +100,7 @@ def probe_models(
         claim_parent(root, names if len(models) > 1 else ())
         for folder, (plan, _) in zip(folders, plans, strict=True):
             claim(folder, plan, resume, dry=True)  # type: ignore[arg-type]
-    counts = [sum(1 for _ in plan.pieces()) for plan, _ in plans]
+    counts = [steps(plan) for plan, _ in plans]
     results = {}
     for index, (name, folder, (plan, context)) in enumerate(zip(names, folders, plans, strict=True)):
         results[name] = _run(plan, context, folder, resume, _shifted(progress, sum(counts[:index]), sum(counts)))
@@ -119,7 +126,7 @@ def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress:
     if out is not None:
         claim(out, plan, resume)
         store = Folder(out, plan.identity)
-        store.tidy(plan.pieces())
+        store.tidy([*plan.pieces(), *(piece_of(index) for index in plan.members[CLEAN.probe])])
     run = _start(plan, out)
     worker = Worker(plan, context)
     rows = _all_pieces(plan, worker, store, progress)
@@ -127,12 +134,17 @@ def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress:
         raise PlanError(f"{context.dataset.name}: none of {len(plan.members[CLEAN.probe])} items is usable; the first: {rows[0].reason}")
     tally = Tally(plan, rows)
     report = make_report(tally, context)
+    add_gains(tally, report)
+    total = steps(plan)
+    explained = _explaining(plan)
+    told = None if progress is None else lambda share: progress(total - explained + round(share * explained), total)
+    rows += measure_shift(tally, worker, report, store, told)
     examples = make_examples(tally, worker, report)
     return ProbeResult(report, joined(rows), _end(run, out), examples)
 
 
 def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:
-    pieces, rows = list(plan.pieces()), list[Row]()
+    pieces, rows, total = list(plan.pieces()), list[Row](), steps(plan)
     for done, piece in enumerate(pieces, 1):
         items = [worker.dataset.ids[index] for index in piece.items]
         found = store.read(piece, items)
@@ -141,8 +153,17 @@ def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Pr
             store.write(piece, found)
         rows += found
         if progress is not None:
-            progress(done, len(pieces))
+            progress(done, total)
     return rows
+
+
+def steps(plan: Plan) -> int:
+    """How far progress counts: the pieces, and as many steps as images are to be explained."""
+    return sum(1 for _ in plan.pieces()) + _explaining(plan)
+
+
+def _explaining(plan: Plan) -> int:
+    return min(int(plan.facts["relevance"]["images"]), len(plan.members[CLEAN.probe]))
 
 
 def _start(plan: Plan, out: Path | None) -> dict[str, Any]:

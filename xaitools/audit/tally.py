@@ -17,7 +17,7 @@ from ..metrics.statistics import FEW_CLUSTERS, UNDEFINED
 from ..probes import PROBES, Context, Probe
 from ..probes.base import COMMON
 from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
-from .records import MEASURED, Row
+from .records import MEASURED, SHIFT, Row
 
 USUAL = 3
 """The severity that stands for a probe when it was run."""
@@ -38,7 +38,7 @@ class Tally:
         self.plan = plan
         self.task, self.classes = plan.facts["model"]["task"], plan.facts["model"]["classes"]
         self.rows: dict[Condition, dict[str, Row]] = {}
-        for row in rows:
+        for row in (each for each in rows if not each.condition.startswith(SHIFT)):
             self.rows.setdefault(Condition(row.condition, row.severity), {})[row.item] = row
 
     def good(self, condition: Condition) -> dict[str, Row]:

@@ -47,7 +47,7 @@ class Worker:
 
     def outcomes(self, samples: Sequence[Sample], condition: Condition) -> list[Outcome]:
         """Changed sample, in the model's indices, and prediction for samples of one image size."""
-        changed = _one_by_one(lambda batch: self._changed(batch, condition), samples)
+        changed = _one_by_one(lambda batch: self.changed(batch, condition), samples)
         usable = [(place, sample) for place, sample in enumerate(changed) if isinstance(sample, Sample)]
         predicted = _one_by_one(self._predicted, [sample for _, sample in usable])
         outcomes: list[Outcome] = [sample for sample in changed]  # type: ignore[misc]
@@ -63,7 +63,8 @@ class Worker:
                 self._samples[index] = error
         return self._samples[index]
 
-    def _changed(self, samples: Sequence[Sample], condition: Condition) -> list[Any]:
+    def changed(self, samples: Sequence[Sample], condition: Condition) -> list[Any]:
+        """Samples of one image size under ``condition``, in the dataset's indices, or for each why there is none."""
         if condition == CLEAN:
             return list(samples)
         entry, params = PROBES[condition.probe], self.plan.params[condition.probe]

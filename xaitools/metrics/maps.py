@@ -48,13 +48,19 @@ def pointing(values: Tensor, inside: Tensor) -> float | None:
     return float(inside.flatten()[order(values)[0]])
 
 
+def mass(values: Tensor, inside: Tensor) -> float | None:
+    """Share of the positive relevance inside (H, W) (Arras et al. 2022); chance is the share of its area."""
+    total = values.clamp(min=0).sum()
+    return None if float(total) <= 0 else float(values.clamp(min=0)[inside].sum() / total)
+
+
 def mass_gain(values: Tensor, inside: Tensor) -> float | None:
-    """Share of the positive relevance inside the object (Arras et al. 2022), minus the object's share of the image.
+    """``mass`` inside the object, minus the object's share of the image.
 
     0 is chance; divided by what is left, so that 1 is all of it inside.
     """
-    total = values.clamp(min=0).sum()
-    return None if float(total) <= 0 else _gain(float(values.clamp(min=0)[inside].sum() / total), inside)
+    share = mass(values, inside)
+    return None if share is None else _gain(share, inside)
 
 
 def rank_gain(values: Tensor, inside: Tensor) -> float | None:

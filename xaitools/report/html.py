@@ -15,6 +15,7 @@ from ..audit.records import parquet_bytes
 from ..files import write_bytes, write_json, write_text
 from ..probes import CUES
 from ..types import ProbeResult
+from .gains import GAIN, gains_words
 from .page import figure_bytes
 from .parts import (
     Facts,
@@ -36,6 +37,7 @@ from .parts import (
     warnings,
 )  # fmt: skip
 from .probe_figures import drops_figure, examples_figure
+from .shift import shift_section
 
 MOST = 14 * 2**20
 """Characters of pictures in one page; what does not fit is in the figures folder only."""
@@ -88,9 +90,10 @@ def _figures(result: ProbeResult) -> Iterator[tuple[str, bytes]]:
 def page(report: Facts, figures: Mapping[str, bytes]) -> str:
     """report.html; ``figures`` are PNG files by the name of their probe."""
     pictures, left = {}, MOST
-    for name in report["probes"]:
-        if name in figures and len(found := data_uri(figures[name])) <= left:
-            pictures[name], left = found, left - len(found)
+    for name in (name for name in report["probes"] if name in figures):
+        found = data_uri(figures[name])
+        pictures[name] = found if len(found) <= left else ""
+        left -= len(pictures[name])
     body = [
         title("shortcut probes", report["model"], report["dataset"]),
         _summary(report),
@@ -98,8 +101,9 @@ def page(report: Facts, figures: Mapping[str, bytes]) -> str:
         _headline(report),
         _families(report),
         _groups(report),
+        shift_section(report),
         _controls(report),
-        *(_probe(name, row, report["metric"], pictures.get(name)) for name, row in report["probes"].items()),
+        *(_probe(name, row, report, pictures.get(name)) for name, row in report["probes"].items()),
         _reading(e(report["metric"]), report["intervals"]),
         _skipped(report["skipped"]),
         _settings(report),
@@ -212,8 +216,10 @@ def _controls(report: Facts) -> str:
     return section("Controls", said, table(["control", "what it is", "drop, points", "", "images"], rows, right={2, 3, 4}))
 
 
-def _probe(name: str, row: Facts, metric: str, picture: str | None) -> str:
-    measured = [f"mean {key.replace('_', ' ')}: {number:.4g}" for key, number in row.get("measured", {}).items()]
+def _probe(name: str, row: Facts, report: Facts, picture: str | None) -> str:
+    metric = report["metric"]
+    means = {key: number for key, number in row.get("measured", {}).items() if not key.startswith(GAIN)}
+    measured = [f"mean {key.replace('_', ' ')}: {number:.4g}" for key, number in means.items()]
     cells = [
         [str(each["severity"]), value(each["value"]), points(each["drop"]), _spread(each), points_interval(each["band"])]
         for each in row["severities"]
@@ -222,11 +228,13 @@ def _probe(name: str, row: Facts, metric: str, picture: str | None) -> str:
     classes = sorted(((drop, each) for each, drop in row["per_class"].items() if drop is not None), key=lambda pair: (-pair[0], pair[1]))
     lines = table(["class", "drop, points"], [[e(each), points(drop)] for drop, each in classes], right={1})
     per_class = f"<details><summary>Drop of each class</summary>{lines}</details>" if classes else ""
-    image = f'<img alt="{e(name)}: before and after" src="{picture}">' if picture else "<p><small>No example pictures.</small></p>"
+    missing = f"Pictures that did not fit into this page: figures/{name}.png" if picture == "" else "No example pictures."
+    image = f'<img alt="{e(name)}: before and after" src="{picture}">' if picture else f"<p><small>{e(missing)}</small></p>"
     return section(
         f"{row['family']}: {name}",
         f"<p>{e(row['about'])}</p><ul class='notes'>{items([*row['notes'], *measured])}</ul>",
         _means(row, metric),
+        gains_words(row.get("gains", ()), report["task"]),
         f"<div class='pair'>{severities}{per_class}</div>{image}",
         anchor=_anchor(name),
     )
@@ -264,7 +272,8 @@ def _reading(metric: str, made: Facts) -> str:
         "although the task can be solved without. An interval around 0 says only that so many images showed nothing.",
         "The <b>background gap</b> compares the same objects before two kinds of background, both pasted, so traces of pasting cancel.",
         "An <b>attack</b> shows that so small a change can break the model; one that fails shows nothing.",
-        "In the pictures <b>worst</b> is the image that lost most and <b>typical</b> the one in the middle. "
+        "In the pictures <b>worst</b> are the images that lost most, <b>typical</b> is the one in the middle and <b>best</b> the one "
+        "that lost least. "
         "They illustrate; the table decides. Boxes with a score below 0.5 are not drawn.",
     )
     return section("How to read this", f"<ul>{''.join(f'<li>{each}</li>' for each in points)}</ul>")

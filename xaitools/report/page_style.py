@@ -19,7 +19,7 @@ section{margin:26px 0}
 small{color:var(--soft);font-size:12.5px}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}.wide table{width:100%}
-th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:middle;overflow-wrap:anywhere}
+th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:middle;overflow-wrap:break-word}
 th{font-weight:600;font-size:12.5px;color:var(--soft);vertical-align:bottom;overflow-wrap:normal}
 .n{text-align:right;white-space:nowrap}td.n{padding-left:8px}
 .group th{padding-top:14px;color:var(--ink)}
@@ -29,9 +29,13 @@ svg{display:block}
 .axis text{font-size:11px;fill:var(--soft)}
 .cue{fill:var(--cue);opacity:.8}.other{fill:var(--other);opacity:.8}
 .ci{stroke:var(--ink);stroke-width:1.6;fill:none}.zero{stroke:var(--soft);stroke-width:1}
+.part-object{fill:#0f766e;background:#0f766e}.part-artefact{fill:#9333ea;background:#9333ea}
+.part-context{fill:#cfc8c2;background:#cfc8c2}.chance{stroke:var(--ink);stroke-width:1.4}
+.keys{white-space:nowrap}.key{display:inline-block;width:10px;height:10px;margin:0 4px 0 8px;border-radius:2px}
 img{display:block;width:100%;height:auto;margin-top:12px;border:1px solid var(--line);border-radius:4px;background:#fff}
 .pair{display:flex;flex-wrap:wrap;gap:8px 40px;align-items:flex-start}
 .notes{margin:4px 0 10px;padding-left:20px;color:var(--soft)}
 summary{cursor:pointer;color:var(--soft);padding:6px 0}
+@media(max-width:900px){main{padding:16px 12px 40px}th,td{padding:5px 8px 5px 0}}
 @media print{body{font-size:11px;background:#fff;color:#000}main{max-width:none;padding:0}section{break-inside:avoid}}
 """

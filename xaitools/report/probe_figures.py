@@ -73,7 +73,8 @@ def examples_figure(examples: Sequence[Any]) -> Drawing:
 
 
 def _row(page: Page, each: Any, y: float, column: float, height: float) -> None:
-    words = [*page.fit(each.id, LEFT - 2, SMALL, 3), each.role, f"{100 * each.drop:.0f} points lost"]
+    points = round(100 * each.drop)
+    words = [*page.fit(each.id, LEFT - 2, SMALL, 3), each.role, f"{abs(points)} points {'gained' if points < 0 else 'lost'}"]
     page.text(MARGIN, y, words, SMALL)
     panels: list[tuple[Tensor, Prediction | None]] = [
         (each.before, each.truth), (each.before, each.predicted_before), (each.after, None), (each.after, each.predicted_after),

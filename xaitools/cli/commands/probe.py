@@ -18,6 +18,8 @@ from ..session import Session, common, judging, running, with_session
 @click.option("--severities", default="3", show_default=True, help="1 to 5, with commas.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report; may not hold another run.")
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--relevance", type=click.IntRange(0), default=16, show_default=True, help="Images on which explanations are compared.")
+@click.option("--relevance-method", default="auto", show_default=True, help="auto: lrp, or gradient-x-input where it refuses.")
 @click.option("--resume", is_flag=True, help="Go on with the same plan in --out.")
 @click.option(
     "--margin",
@@ -32,8 +34,8 @@ from ..session import Session, common, judging, running, with_session
 @with_session
 def command(
     session: Session, dataset: str, model_names: tuple[str, ...], probes: tuple[str, ...], severities: str, out: Path, engine: str,
-    resume: bool, margin: float, classes_map: Path | None, cluster: str | None, groups: Path | None, limit: int | None,
-    batch_size: int, workers: int, settings: tuple[str, ...], seed: int, device: str,
+    relevance: int, relevance_method: str, resume: bool, margin: float, classes_map: Path | None, cluster: str | None,
+    groups: Path | None, limit: int | None, batch_size: int, workers: int, settings: tuple[str, ...], seed: int, device: str,
 ) -> None:  # fmt: skip
     """How much accuracy is lost when a cue is changed: drops with paired intervals, and a report."""
     from ...audit.run import probe_models
@@ -55,6 +57,7 @@ def command(
             classes_map=read_classes_map(classes_map) if classes_map else None, margin=margin,
             clusters=clusters_of(cluster, data.ids, columns) if cluster is not None else None,
             groups=groups_of(columns) if columns else None,
+            relevance=relevance, relevance_method=relevance_method,
         )  # fmt: skip
     for file in write_report(results, out):
         session.say(f"wrote {file}")
