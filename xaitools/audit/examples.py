@@ -59,6 +59,8 @@ def shown(entry: Probe, row: dict) -> Condition:
 
 
 def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Example]:
+    if entry.measure and not entry.members:  # nothing was changed
+        return
     condition = shown(entry, report["probes"][entry.name])
     severity, reference = condition.severity, reference_of(entry, condition.severity)
     drops = tally.image_drops(reference, condition)

@@ -14,6 +14,7 @@ from ..probes import PROBES, Context, Probe
 from ..probes.base import COMMON
 from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
 from .records import MEASURED, Row
+from .shape_bias import shape_bias
 
 USUAL = 3
 """The severity that stands for a probe when it was run."""
@@ -85,14 +86,14 @@ def make_report(tally: Tally, context: Context) -> Facts:
     value, floor = defined(clean.metric()), _floor(tally, clean_items)
     assessable = value is not None and value >= floor
     listed = {name: _control(tally, condition) for name, condition in _controls(plan).items()}
-    probes = {entry.name: (_aggregate if entry.members else _probe)(tally, entry) for entry in plan.probes}
+    probes = {entry.name: _row(tally, entry) for entry in plan.probes}
     warnings = [*plan.warnings, *context.warnings]
     warnings += _size_warnings(len(clean_items), value, floor, assessable)
     warnings += _control_warnings(listed) + _attack_warnings(tally)
     for name, row in probes.items():
         if not assessable:
             _withdraw(row)
-        else:
+        elif "measure" not in row:
             warnings += _undefined_warnings(tally, name, row)
     warnings += _resolution_warnings(probes)
     skipped = _skipped(tally)
@@ -140,6 +141,12 @@ def _control(tally: Tally, condition: Condition) -> Facts:
 def primary(severities: Sequence[int]) -> int:
     """The severity whose drop stands for the probe: 3, or else the highest that was run."""
     return USUAL if USUAL in severities else max(severities)
+
+
+def _row(tally: Tally, entry: Probe) -> Facts:
+    if entry.measure:
+        return shape_bias(tally, entry)
+    return _aggregate(tally, entry) if entry.members else _probe(tally, entry)
 
 
 def _probe(tally: Tally, entry: Probe) -> Facts:
@@ -279,6 +286,9 @@ def _withdraw(row: Facts) -> None:
     for name in (name for name in row.get("means", {}) if name.endswith("rPC")):
         row["means"][name] = {"value": None, "ci": None}
     row["per_class"] = dict.fromkeys(row["per_class"])
+    if "measure" in row and "members" in row:  # of stimuli it stands: a model that goes by texture has every label wrong
+        row["primary"]["value"] = None
+        row["means"] = {name: {"value": None, "ci": None} for name in row["means"]}
 
 
 def _size_warnings(n: int, value: float | None, floor: float, assessable: bool) -> list[str]:
