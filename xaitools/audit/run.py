@@ -127,7 +127,8 @@ def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress:
 def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:
     pieces, rows = list(plan.pieces()), list[Row]()
     for done, piece in enumerate(pieces, 1):
-        items = [worker.dataset.ids[index] for index in piece.items]
+        ids = worker.context_of(piece.condition).dataset.ids
+        items = [ids[index] for index in piece.items]
         found = store.read(piece, items)
         if found is None:
             found = worker.do(piece)

@@ -15,6 +15,7 @@ from ..probes.base import COMMON
 from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
 from .records import MEASURED, Row
 from .shape_bias import shape_bias
+from .target_domain import target_domain
 
 USUAL = 3
 """The severity that stands for a probe when it was run."""
@@ -144,8 +145,8 @@ def primary(severities: Sequence[int]) -> int:
 
 
 def _row(tally: Tally, entry: Probe) -> Facts:
-    if entry.measure:
-        return shape_bias(tally, entry)
+    if entry.measure or entry.elsewhere:
+        return (shape_bias if entry.measure else target_domain)(tally, entry)
     return _aggregate(tally, entry) if entry.members else _probe(tally, entry)
 
 
