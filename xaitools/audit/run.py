@@ -16,6 +16,7 @@ from ..errors import PlanError
 from ..files import folder_name
 from ..probes import Context
 from ..types import ProbeResult
+from .clock import Clock
 from .examples import make_examples
 from .folder import claim, claim_parent, write_run
 from .plan import CLEAN, Plan, make_plan
@@ -121,7 +122,7 @@ def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress:
     tally = Tally(plan, rows)
     report = make_report(tally, context)
     examples = make_examples(tally, worker, report)
-    return ProbeResult(report, joined(rows), _end(run, out), examples)
+    return ProbeResult(report, joined(rows), _end(run, out, worker.clock), examples)
 
 
 def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:
@@ -153,10 +154,10 @@ def _start(plan: Plan, out: Path | None) -> dict[str, Any]:
     return run | {"clock": time.monotonic()}
 
 
-def _end(run: dict[str, Any], out: Path | None) -> dict[str, Any]:
+def _end(run: dict[str, Any], out: Path | None, clock: Clock) -> dict[str, Any]:
     seconds = time.monotonic() - run["clock"]
     run = {name: value for name, value in run.items() if name != "clock"}
-    run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3)}
+    run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3), **clock.facts(seconds)}
     if out is not None:
         write_run(out, run)
     return run

@@ -14,6 +14,7 @@ from ..metrics import image_statistics
 from ..probes import PROBES, Context, change
 from ..probes.base import MEASURED
 from ..types import Prediction, Sample
+from .clock import Clock
 from .plan import CLEAN, Condition, Piece, Plan
 from .records import MEASURED as PREFIX
 from .records import Row
@@ -28,7 +29,7 @@ class Worker:
         if context.model is None:
             raise ValueError("a run needs a model")
         self.plan, self.context = plan, context
-        self.model = context.model
+        self.model, self.dataset, self.clock = context.model, context.dataset, Clock()
         self._chunk, self._samples = -1, dict[int, Sample | XaiError]()
 
     def do(self, piece: Piece) -> list[Row]:
@@ -54,10 +55,12 @@ class Worker:
 
     def outcomes(self, samples: Sequence[Sample], condition: Condition) -> list[Outcome]:
         """Changed sample, in the model's indices, and prediction for samples of one image size."""
-        changed = _one_by_one(lambda batch: self._changed(batch, condition), samples)
+        with self.clock.measured(condition.probe, "change"):
+            changed = _one_by_one(lambda batch: self._changed(batch, condition), samples)
         usable = [(place, sample) for place, sample in enumerate(changed) if isinstance(sample, Sample)]
         context = self.context_of(condition)
-        predicted = _one_by_one(lambda batch: self._predicted(batch, context), [sample for _, sample in usable])
+        with self.clock.measured(condition.probe, "predict", len(usable)):
+            predicted = _one_by_one(lambda batch: self._predicted(batch, context), [sample for _, sample in usable])
         outcomes: list[Outcome] = [sample for sample in changed]  # type: ignore[misc]
         for (place, _), outcome in zip(usable, predicted, strict=True):
             outcomes[place] = outcome
