@@ -140,3 +140,10 @@ def test_on_the_published_stimuli_a_model_that_knows_the_answers_has_its_bias(da
     expected = np.mean([sum(map(ord, id)) % 4 > 0 for id in conflicts])
     assert row["n"] == len(conflicts) == FEW - 2 and row["primary"]["value"] == pytest.approx(expected)
     assert row["means"]["decided"]["value"] == 1
+
+
+def test_without_a_conflict_nothing_is_claimed():
+    stimuli = Stimuli()
+    stimuli.pairs, stimuli.ids = [(0, 0), (1, 1)], ["cat-cat", "dog-dog"]
+    row = probe(Scripted(mixed), stimuli, ["cue_conflict"]).report["probes"]["cue_conflict"]
+    assert row["n"] == 0 and row["primary"]["value"] is row["means"]["decided"]["value"] is row["means"]["shape_bias"]["ci"] is None

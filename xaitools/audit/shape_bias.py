@@ -23,9 +23,10 @@ def shape_bias(tally: Tally, entry: Probe) -> dict[str, Any]:
     texture, each with value and 95 % interval; all from the same draws of images.  The bias hides how many answers were neither.
 
     Of stimuli (Geirhos et al. 2019) shape and texture are shares of the answers, ``n`` counts pictures whose cues conflict.  Of a
-    probe with two members they are the metric under the first, which leaves shape, and under the second, which leaves
-    texture.  The ratio of the two is the same if each is divided by the clean metric first.  Where we differ from Heinert et al.
-    (2025): objects are changed, not whole images, and the background stays as it is, which helps both alike and draws the bias to 0.5.
+    probe with two members they are the metric under the first, which takes texture away, and under the second, which shuffles
+    what shape there is inside.  The ratio of the two is the same if each is divided by the clean metric first.  Where we differ from
+    Heinert et al. (2025): they change whole images, we the inside of objects.  Outlines and background stay under both, so a model
+    that goes by outlines has about 0.5, and 0 and 1 are hardly reached.
     """
     cells, means, n = [], dict[str, Any](), 0
     steps = tally.plan.severities[entry.name]
@@ -67,16 +68,16 @@ def _numbers(shape: NDArray, texture: NDArray, decisions: bool) -> dict[str, NDA
 
 
 def _notes(tally: Tally, entry: Probe, means: dict[str, Any], n: int) -> list[str]:
-    notes = ["no drop: the number is the shape bias, 1 for shape alone, 0 for texture alone; its interval stands under means"]
+    said = "no drop: the number is the shape bias, its interval stands beside it"
     if entry.members:
-        metric = METRIC[tally.task]
         shape, texture = entry.members
         return [
-            *notes,
-            f"{metric} under {shape} over the sum of that and {metric} under {texture}; the background stays, which draws it to 0.5",
+            said,
+            f"{METRIC[tally.task]} under {shape} over the sum of that and the one under {texture}; outlines and background stay in both, "
+            "so a model that goes by outlines has about 0.5; above, shuffling inside of objects costs it more than loss of texture does",
         ]
-    decided = means["decided"]["value"] if "decided" in means else None
+    notes = [f"{said}; 1 for shape alone, 0 for texture alone"]
     notes.append("a label is that of the shape, so the clean metric of a model that goes by texture is low; the bias does not need it")
-    if decided is not None:
+    if (decided := means["decided"]["value"]) is not None:
         notes.append(f"{round(decided * n)} of {n} answers were by shape or by texture; the rest was something else and does not count")
     return notes

@@ -94,7 +94,7 @@ def probe(name: str, *, family: str, needs: Iterable[str] = (), **facts: Any) ->
         defaults = {each.name: each.default for each in keywords if each.kind is each.KEYWORD_ONLY} | COMMON
         if "subset" in facts:
             defaults["subset"] = facts["subset"]
-        about = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+        about = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ").replace("``", "")
         PROBES.add(name, Probe(name, family, function, frozenset(needs), images=name, defaults=defaults, about=about, **facts))
         return function
 

@@ -135,7 +135,7 @@ aggregate(
     "cue_decomposition",
     of=("diffusion", "voronoi"),
     family="texture",
-    about="Shape alone (diffusion) against texture alone (voronoi): a shape bias in the manner of Heinert et al. (2025).",
+    about="Objects without texture (diffusion) against objects shuffled inside (voronoi), in the manner of Heinert et al. (2025).",
     measure="shape_bias",
 )
 
