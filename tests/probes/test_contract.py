@@ -14,8 +14,10 @@ from xaitools.errors import XaiError
 from xaitools.probes import FAMILIES, PROBES, Context, change, select
 from xaitools.types import IGNORE, Sample
 
+UNCHANGED = ("identity", "cue_conflict", "dataset")
+"""Their images stay: cue_conflict changes the label, and dataset asks for other images."""
 NAMES = sorted(name for name in PROBES if not PROBES[name].members)  # what stands for several changes nothing itself
-CHANGING = [name for name in NAMES if name != "identity" and not name.startswith("scored_")]
+CHANGING = [name for name in NAMES if name not in UNCHANGED and not name.startswith("scored_")]
 MOVING = [name for name in NAMES if PROBES[name].family == "pose"]
 PARAMS = {"artifact.remove": {"region": "20,24,32,32"}}
 STEADY = {"reencode", "resize", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark",

@@ -59,15 +59,18 @@ def shown(entry: Probe, row: dict) -> Condition:
 
 
 def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Example]:
+    if entry.elsewhere or (entry.measure and not entry.members):  # no image was changed
+        return
     condition = shown(entry, report["probes"][entry.name])
     severity, reference = condition.severity, reference_of(entry, condition.severity)
     drops = tally.image_drops(reference, condition)
     order = sorted(drops, key=lambda item: (-drops[item], item))
-    places = {worker.dataset.ids[index]: index for index in tally.plan.members[condition.probe]}
+    dataset = worker.context.dataset
+    places = {dataset.ids[index]: index for index in tally.plan.members[condition.probe]}
     roles = {item: "typical" for item in order[len(order) // 2 : len(order) // 2 + 1]}
     roles = {item: "best" for item in order[-1:]} | roles | {item: "worst" for item in order[:WORST] if drops[item] > 0}
     for item in sorted(roles, key=order.index):
-        sample = worker.dataset[places[item]]
+        sample = dataset[places[item]]
         before, after = (worker.outcomes([sample], each)[0] for each in (reference, condition))
         if not isinstance(before, XaiError) and not isinstance(after, XaiError):
             yield Example(

@@ -85,7 +85,7 @@ class Plan:
     severities  of each probe, by name
     params      of each probe and of each condition's probe, by name
     conditions  what is run, CLEAN first
-    members     indices of the items of each condition's probe
+    members     indices of the items of each condition's probe, in the dataset that it is about (see ``elsewhere``)
     warnings    what was asked for and cannot run and why, or can run only in part
     """
 
@@ -104,15 +104,25 @@ class Plan:
         return hashlib.sha256(canonical(self.facts).encode()).hexdigest()
 
     def pieces(self) -> Iterator[Piece]:
-        """Chunk by chunk, so that the images of a chunk are read once."""
+        """Chunk by chunk, so that the images of a chunk are read once; those of other datasets come last."""
         size = self.batch_size * -(-CHUNK // self.batch_size)
-        items = self.members[CLEAN.probe]
-        for number, start in enumerate(range(0, len(items), size)):
-            chunk = items[start : start + size]
-            for condition in self.conditions:
-                wanted = set(self.members[condition.probe])
-                if members := tuple(index for index in chunk if index in wanted):
-                    yield Piece(number, condition, members)
+        number = 0
+        for own in (True, False):
+            conditions = [each for each in self.conditions if (self.elsewhere(each) is None) is own]
+            for group in [conditions] if own else [[each] for each in conditions]:
+                items = self.members[CLEAN.probe if own else group[0].probe]
+                for start in range(0, len(items), size):
+                    chunk = items[start : start + size]
+                    for condition in group:
+                        wanted = set(self.members[condition.probe])
+                        if members := tuple(index for index in chunk if index in wanted):
+                            yield Piece(number, condition, members)
+                    number += 1
+
+    def elsewhere(self, condition: Condition) -> str | None:
+        """The dataset string whose items a condition is about; None for the run's own."""
+        known = condition != CLEAN and PROBES[condition.probe].elsewhere
+        return str(self.params[condition.probe]["donors"]) if known else None
 
 
 def make_plan(
@@ -153,20 +163,24 @@ def make_plan(
     used |= {name: PROBES[name] for control in controls(chosen) for name in (control, PROBES[control].reference) if name in PROBES}
     values = _parameters(chosen, used, params or {}, {entry.name for entry in asked})
     steps = {entry.name: tuple(dict.fromkeys(entry.severity(each) for each in sorted(severities))) for entry in chosen}
+    steps |= {entry.name: (1,) for entry in chosen if entry.elsewhere}  # unchanged it is the clean images
     conditions = _conditions(chosen, steps)
     items = tuple(range(len(dataset) if limit is None else min(limit, len(dataset))))
     members = {CLEAN.probe: items} | {name: _members(items, values[name].get("subset"), seed) for name in used}
+    foreign = {name: _foreign(name, values[name]["donors"], context) for name in used if used[name].elsewhere}
+    members |= {name: tuple(range(len(data) if limit is None else min(limit, len(data)))) for name, data in foreign.items()}
     names = [dataset.ids[index] for index in items]
     declared = declared_clusters(dataset) if clusters is None else None
     scope = getattr(dataset, "scope", None)
     together = declared if clusters is None else clusters
     facts = {
         "model": model_facts(model),
-        "dataset": {"name": dataset.name, "task": dataset.task, "ids": _hash("\0".join(dataset.ids)), "n": len(dataset)},
+        "dataset": _dataset_facts(dataset),
         "items": names,
         "conditions": [condition.name for condition in conditions],
         "probes": {name: values[name] for name in sorted(values)},
         **({"classes_map": dict(classes_map)} if classes_map else {}),
+        **({"elsewhere": {name: _dataset_facts(data) for name, data in foreign.items()}} if foreign else {}),
         **({"clusters": {name: together[name] for name in names if name in together}} if together else {}),
         **({"scope": scope(names)} if declared and scope else {}),
         **({"groups": {name: groups[name] for name in names if name in groups}} if groups else {}),
@@ -194,6 +208,17 @@ def declared_numbers(chosen: Sequence[Probe]) -> dict[str, str]:
     for entry in sorted(chosen, key=lambda each: not each.default):
         found.setdefault(entry.family, entry.name)
     return {family: found[family] for family in dict.fromkeys(entry.family for entry in chosen)}
+
+
+def _foreign(name: str, donors: str, context: Context) -> Dataset:
+    """The dataset that a probe is about.  Raises XaiError where none is named, DataError where it has no truth for the model."""
+    if not donors:
+        raise XaiError(f"{name}: no dataset is named; say which with --set {name}.donors=LAYOUT:PATH#SPLIT")
+    return context.donors(donors).context.dataset
+
+
+def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    return {"name": dataset.name, "task": dataset.task, "ids": _hash("\0".join(dataset.ids)), "n": len(dataset)}
 
 
 def sides(entry: Probe) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ..errors import PlanError
 from ..files import folder_name
 from ..probes import Context
 from ..types import ProbeResult
+from .clock import Clock
 from .examples import make_examples
 from .folder import claim, claim_parent, write_run
 from .gains import add_gains
@@ -140,13 +141,14 @@ def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress:
     told = None if progress is None else lambda share: progress(total - explained + round(share * explained), total)
     rows += measure_shift(tally, worker, report, store, told)
     examples = make_examples(tally, worker, report)
-    return ProbeResult(report, joined(rows), _end(run, out), examples)
+    return ProbeResult(report, joined(rows), _end(run, out, worker.clock), examples)
 
 
 def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:
     pieces, rows, total = list(plan.pieces()), list[Row](), steps(plan)
     for done, piece in enumerate(pieces, 1):
-        items = [worker.dataset.ids[index] for index in piece.items]
+        ids = worker.context_of(piece.condition).dataset.ids
+        items = [ids[index] for index in piece.items]
         found = store.read(piece, items)
         if found is None:
             found = worker.do(piece)
@@ -180,10 +182,10 @@ def _start(plan: Plan, out: Path | None) -> dict[str, Any]:
     return run | {"clock": time.monotonic()}
 
 
-def _end(run: dict[str, Any], out: Path | None) -> dict[str, Any]:
+def _end(run: dict[str, Any], out: Path | None, clock: Clock) -> dict[str, Any]:
     seconds = time.monotonic() - run["clock"]
     run = {name: value for name, value in run.items() if name != "clock"}
-    run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3)}
+    run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3), **clock.facts(seconds)}
     if out is not None:
         write_run(out, run)
     return run

@@ -18,6 +18,8 @@ from ..probes import PROBES, Context, Probe
 from ..probes.base import COMMON
 from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
 from .records import MEASURED, SHIFT, Row
+from .shape_bias import shape_bias
+from .target_domain import target_domain
 
 USUAL = 3
 """The severity that stands for a probe when it was run."""
@@ -125,7 +127,7 @@ def make_report(tally: Tally, context: Context) -> Facts:
         if not assessable:
             _withdraw(row)
             families[row["family"]] = dict.fromkeys(families[row["family"]]) | {"probe": families[row["family"]]["probe"]}
-        else:
+        elif "measure" not in row:
             warnings += _undefined_warnings(tally, name, row)
     warnings += _resolution_warnings(probes)
     skipped = _skipped(tally)
@@ -185,6 +187,8 @@ Cells = dict[str, Drawn]
 
 def measure(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
     """The row of a probe in report.json, without what its family adds, and its numbers as drawn."""
+    if entry.measure or entry.elsewhere:
+        return (shape_bias if entry.measure else target_domain)(tally, entry)
     return (_aggregate if entry.members else _probe)(tally, entry)
 
 
@@ -307,6 +311,8 @@ def _families(tally: Tally, measured: Mapping[str, tuple[Facts, Cells]]) -> Fact
         for row, cells in rows.values():
             unknown = {"ci90": None, "no_drop": None, "says": "too few clusters"}
             row["primary"] |= unknown if few else equivalence(cells["primary"], margin)
+            if "measure" in row:
+                row["primary"]["says"] = "not a drop"
     adjusted = holm([measured[name][0]["primary"]["p"] for name in declared.values()])
     families = {}
     for (family, name), p in zip(declared.items(), adjusted, strict=True):
@@ -425,6 +431,9 @@ def _withdraw(row: Facts) -> None:
     for name in (name for name in row.get("means", {}) if name.endswith("rPC")):
         row["means"][name] = {"value": None, "ci": None}
     row["per_class"] = dict.fromkeys(row["per_class"])
+    if "measure" in row and "members" in row:  # of stimuli it stands: a model that goes by texture has every label wrong
+        row["primary"]["value"] = None
+        row["means"] = {name: {"value": None, "ci": None} for name in row["means"]}
 
 
 def _size_warnings(tally: Tally, items: Sequence[str], value: float | None, floor: float, assessable: bool) -> list[str]:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data import Dataset
 from ..errors import DataError, ModelError, XaiError
 from ..metrics import image_statistics
 from ..probes import PROBES, Context, change
 from ..probes.base import MEASURED
 from ..types import Prediction, Sample
+from .clock import Clock
 from .plan import CLEAN, Condition, Piece, Plan
 from .records import MEASURED as PREFIX
 from .records import Row
@@ -27,7 +29,7 @@ class Worker:
         if context.model is None:
             raise ValueError("a run needs a model")
         self.plan, self.context = plan, context
-        self.model, self.dataset = context.model, context.dataset
+        self.model, self.dataset, self.clock = context.model, context.dataset, Clock()
         self._chunk, self._samples = -1, dict[int, Sample | XaiError]()
 
     def do(self, piece: Piece) -> list[Row]:
@@ -35,30 +37,39 @@ class Worker:
         if piece.number != self._chunk:
             self._chunk, self._samples = piece.number, {}
         outcomes: dict[int, Outcome] = {}
+        dataset = self.context_of(piece.condition).dataset
         for index in piece.items:
-            sample = self._sample(index)
+            sample = self._sample(dataset, index)
             if isinstance(sample, XaiError):
                 outcomes[index] = sample
         left = [index for index in piece.items if index not in outcomes]
         for group in _groups(left, lambda index: tuple(self._samples[index].image.shape), self.plan.batch_size):  # type: ignore[union-attr]
             samples = [self._samples[index] for index in group]
             outcomes |= zip(group, self.outcomes(samples, piece.condition), strict=True)  # type: ignore[arg-type]
-        return [self._row(self.dataset.ids[index], piece.condition, outcomes[index]) for index in piece.items]
+        return [self._row(dataset.ids[index], piece.condition, outcomes[index]) for index in piece.items]
+
+    def context_of(self, condition: Condition) -> Context:
+        """That of the run, or of the dataset whose items the condition is about."""
+        name = self.plan.elsewhere(condition)
+        return self.context if name is None else self.context.donors(name).context
 
     def outcomes(self, samples: Sequence[Sample], condition: Condition) -> list[Outcome]:
         """Changed sample, in the model's indices, and prediction for samples of one image size."""
-        changed = _one_by_one(lambda batch: self.changed(batch, condition), samples)
+        with self.clock.measured(condition.probe, "change"):
+            changed = _one_by_one(lambda batch: self.changed(batch, condition), samples)
         usable = [(place, sample) for place, sample in enumerate(changed) if isinstance(sample, Sample)]
-        predicted = _one_by_one(self._predicted, [sample for _, sample in usable])
+        context = self.context_of(condition)
+        with self.clock.measured(condition.probe, "predict", len(usable)):
+            predicted = _one_by_one(lambda batch: self._predicted(batch, context), [sample for _, sample in usable])
         outcomes: list[Outcome] = [sample for sample in changed]  # type: ignore[misc]
         for (place, _), outcome in zip(usable, predicted, strict=True):
             outcomes[place] = outcome
         return outcomes
 
-    def _sample(self, index: int) -> Sample | XaiError:
+    def _sample(self, dataset: Dataset, index: int) -> Sample | XaiError:
         if index not in self._samples:
             try:
-                self._samples[index] = self.dataset[index]
+                self._samples[index] = dataset[index]
             except DataError as error:
                 self._samples[index] = error
         return self._samples[index]
@@ -68,10 +79,10 @@ class Worker:
         if condition == CLEAN:
             return list(samples)
         entry, params = PROBES[condition.probe], self.plan.params[condition.probe]
-        return list(change(entry, samples, condition.severity, self.context, seed=self.plan.seed, params=params))
+        return list(change(entry, samples, condition.severity, self.context_of(condition), seed=self.plan.seed, params=params))
 
-    def _predicted(self, samples: Sequence[Sample]) -> list[Any]:
-        truths = [self.context.truth(sample) for sample in samples]
+    def _predicted(self, samples: Sequence[Sample], context: Context) -> list[Any]:
+        truths = [context.truth(sample) for sample in samples]
         predictions = self.model.predict(torch.stack([sample.image for sample in samples]))
         return [_sound(truth, prediction) for truth, prediction in zip(truths, predictions, strict=True)]
 

@@ -2,12 +2,13 @@
 
 from .accuracy import METRIC, Table, image_statistics
 from .evaluate import evaluate, predictions
-from .statistics import METHOD, METHODS, Drawn, Dual, bands, draw, equivalence, holm, image_weights, interval, needed
+from .statistics import METHOD, METHODS, UNDEFINED, Drawn, Dual, bands, draw, equivalence, holm, image_weights, interval, needed
 
 __all__ = [
     "METHOD",
     "METHODS",
     "METRIC",
+    "UNDEFINED",
     "Drawn",
     "Dual",
     "Table",

@@ -90,6 +90,9 @@ class Dual:
     value: NDArray
     moves: NDArray
 
+    def __add__(self, other: Dual) -> Dual:
+        return Dual(self.value + other.value, self.moves + other.moves)
+
     def __sub__(self, other: Dual) -> Dual:
         return Dual(self.value - other.value, self.moves - other.moves)
 
@@ -166,6 +169,12 @@ class Drawn:
         """
         errors = np.where(self.errors > 0, self.errors, self.error)
         return np.where(np.isnan(self.samples), np.nan, ratio(self.samples - self.value, errors))
+
+    def against(self, other: Drawn) -> Drawn:
+        """This number less ``other`` of other images, drawn by themselves: nothing cancels, and errors add up in squares."""
+        error, errors = math.hypot(self.error, other.error), np.hypot(self.errors, other.errors)
+        moves = np.concatenate([self.moves, -other.moves])
+        return Drawn(self.value - other.value, error, self.samples - other.samples, errors, moves)
 
     def interval(self, level: float = 0.95, method: str = METHOD) -> list[float] | None:
         """[low, high] by one of ``METHODS``; None if the value or more than half of the draws are undefined.

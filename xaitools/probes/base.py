@@ -46,7 +46,7 @@ class Probe:
     name       unique; of two families' members of one name each is registered as FAMILY.NAME
     change     the function; a batched one takes and returns lists of samples and generators of equal image size
     needs      among "objects" (masks, boxes or object classes), "donors" (other images, a class each, whose background
-               is taken), "others" (another image) and "gradients"
+               is taken), "others" (another image), "stimuli" (pictures of shape against texture) and "gradients"
     degrees    severities 1 to 5 differ; else there are only 0 (unchanged) and 1
     default    named by its family's name alone
     batched    works on several images at once
@@ -55,6 +55,8 @@ class Probe:
     reference  "clean", or the probe with whose images it is compared
     members    names of the probes that it stands for; it then changes no image itself
     moves      pixels move while the labels stay, so that a part of its drop is misplaced truth
+    measure    what is reported where that is no drop: "shape_bias", of two conditions, by shape and by texture
+    elsewhere  its items are those of the dataset that its parameter ``donors`` names, with their own truth
     defaults   parameters that ``--set NAME.PARAMETER=VALUE`` may change
     about      one sentence for reports
     """
@@ -71,6 +73,8 @@ class Probe:
     reference: str = "clean"
     members: tuple[str, ...] = ()
     moves: bool = False
+    measure: str = ""
+    elsewhere: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
 
@@ -90,7 +94,7 @@ def probe(name: str, *, family: str, needs: Iterable[str] = (), **facts: Any) ->
         defaults = {each.name: each.default for each in keywords if each.kind is each.KEYWORD_ONLY} | COMMON
         if "subset" in facts:
             defaults["subset"] = facts["subset"]
-        about = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+        about = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ").replace("``", "")
         PROBES.add(name, Probe(name, family, function, frozenset(needs), images=name, defaults=defaults, about=about, **facts))
         return function
 
@@ -102,15 +106,15 @@ def contrast(name: str, *, of: str, against: str, about: str, default: bool = Fa
     PROBES.add(name, replace(PROBES[of], name=name, images=of, reference=against, about=about, default=default))
 
 
-def aggregate(name: str, *, of: Sequence[str], family: str, about: str, default: bool = False) -> None:
+def aggregate(name: str, *, of: Sequence[str], family: str, about: str, **facts: Any) -> None:
     """Registers a probe that stands for several: its numbers are means over them and over the severities.
 
-    It has every parameter of its members and hands it on to those that have it.
+    It has every parameter of its members and hands it on to those that have it; ``facts`` are fields of ``Probe``.
     """
     members = [PROBES[each] for each in of]
     defaults = {key: value for each in reversed(members) for key, value in each.defaults.items()}
     needs = frozenset().union(*(each.needs for each in members))
-    PROBES.add(name, Probe(name, family, _refused, needs, default=default, members=tuple(of), defaults=defaults, about=about))
+    PROBES.add(name, Probe(name, family, _refused, needs, members=tuple(of), defaults=defaults, about=about, **facts))
 
 
 def _refused(*args: Any, **params: Any) -> Any:

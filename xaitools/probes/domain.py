@@ -1,7 +1,8 @@
 """Domain: the same scene in another weather, light or manner of picture.  Objects, outlines and labels stay where they are.
 
-``colour_stats`` and ``fourier`` take their numbers from other images: with ``donors=LAYOUT:PATH#SPLIT`` from those of a dataset
-that you name, else from other images of the same one, which asks about less.  Lengths follow the image's shorter side.
+``dataset`` is another domain outright: the images of a dataset that you name, with their own truth.  ``colour_stats`` and
+``fourier`` take their numbers from other images: with ``donors=LAYOUT:PATH#SPLIT`` from those of a dataset that you name, else from
+other images of the same one, which asks about less.  Lengths follow the image's shorter side.
 """
 
 from __future__ import annotations
@@ -187,6 +188,16 @@ def sketch(sample: Sample, severity: int, generator: np.random.Generator, contex
     around = cv2.GaussianBlur(luma, (0, 0), max(1.0, 0.012 * min(luma.shape)), borderType=cv2.BORDER_REFLECT)
     drawn = np.clip((luma + 0.02) / (around + 0.02), 0, 1) ** 2
     return replace(sample, image=torch.from_numpy(drawn).expand(3, -1, -1).contiguous())
+
+
+@probe("dataset", family="domain", degrees=False, elsewhere=True)
+def dataset(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """The images and truths of the dataset ``donors`` in place of those of this one: another domain outright.
+
+    The samples are not paired, so the interval is that of two independent ones; only classes with truth on both sides count.  The two
+    may differ in more than their look: in how hard their scenes are, how large their objects, how they were annotated.
+    """
+    return sample
 
 
 def low_amplitudes(image: Tensor, other: Tensor, beta: float) -> Tensor:

@@ -34,6 +34,9 @@ DECIDED = 0.5
 REMEMBERED = 64
 """Images of which the model's decisions are kept."""
 
+TEXTURE_CLASS = "texture_class"
+"""Key of ``Sample.tags`` under which a stimulus says of which class its texture is; ``label`` is that of its shape."""
+
 KEPT = 64 * 2**20
 """Bytes of painted backgrounds that are kept."""
 
@@ -78,9 +81,15 @@ class Context:
             return f"{data.name} has neither masks nor boxes nor classes that are objects"
         if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
+        if "stimuli" in needs and not self._has_stimuli():
+            return f"{data.name} holds no pictures of shape against texture; read cue-conflict:DIR with a classifier"
         if {"donors", "others"} & needs and len(data) < 2:
             return f"{data.name} has no second image to take parts from"
         return None
+
+    def _has_stimuli(self) -> bool:
+        first = next((item for _, item in readable(self.dataset) if isinstance(item, Sample)), None)
+        return first is not None and first.label is not None and TEXTURE_CLASS in first.tags
 
     def _has_loss(self) -> bool:
         if getattr(self.model, "black_box", False) is None:  # shows at its first answer

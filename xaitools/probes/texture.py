@@ -1,7 +1,7 @@
 """Texture: what an object's surface looks like, its outline untouched.  No pixel outside of objects changes.
 
-Pictures with the shape of one class and the texture of another (Geirhos et al. 2019) are a dataset, not a change of an
-image: read them with ``cue-conflict:DIR``.
+Two members report a shape bias in place of a drop: ``cue_conflict`` on pictures with the shape of one class and the texture of
+another, which are a dataset, ``cue-conflict:DIR``, and ``cue_decomposition`` on any data.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, XaiError
 from ..types import Sample
-from .base import probe
+from .base import aggregate, probe
 from .geometry import choice, surface
-from .objects import Context
+from .objects import TEXTURE_CLASS, Context
 from .synthesis import diffused, texture
 
 CELLS = (2, 3, 4, 6, 8)
@@ -110,6 +110,34 @@ def edges(sample: Sample, severity: int, generator: np.random.Generator, context
     """Each object as a line drawing, black on white: the edges of the image within it (Canny 1986) and its outline."""
     wide = max(1, round(min(sample.image.shape[-2:]) / 200))
     return _each(sample, context, lambda pixels, inside: _lines(pixels, inside, wide))
+
+
+@probe("cue_conflict", family="texture", needs=("stimuli",), degrees=False, measure="shape_bias")
+def cue_conflict(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
+    """Which class wins where a picture has the shape of one and the texture of another: the shape bias of Geirhos et al. (2019).
+
+    The picture stays, its label becomes that of the texture: right answers are then those by texture, and those by shape are
+    the right ones of the unchanged sample.  A picture whose shape and texture are of one class, or of one class of the model, or of
+    a class that the model does not know, is left out.
+    """
+    kind = sample.tags.get(TEXTURE_CLASS)
+    if kind is None or sample.label is None:
+        raise DataError("no stimulus of shape against texture; read cue-conflict:DIR")
+    by_shape, by_texture = context.key(context.dataset.classes[sample.label]), context.key(kind)
+    if by_shape == by_texture:
+        raise DataError("no conflict: shape and texture are of one class")
+    if by_shape is None or by_texture is None:
+        raise DataError(f"the model does not know the class {kind if by_texture is None else context.dataset.classes[sample.label]!r}")
+    return replace(sample, label=context.dataset.classes.index(kind))
+
+
+aggregate(
+    "cue_decomposition",
+    of=("diffusion", "voronoi"),
+    family="texture",
+    about="Objects without texture (diffusion) against objects shuffled inside (voronoi), in the manner of Heinert et al. (2025).",
+    measure="shape_bias",
+)
 
 
 def _each(sample: Sample, context: Context, change: Callable[[Pixels, Mask], Pixels], unlike: object = None) -> Sample:

@@ -148,7 +148,8 @@ def _headline(report: Facts) -> str:
     scale = scale_of(row["primary"] for row in report["probes"].values())
     rows: list[Sequence[str] | str] = []
     for heading, look in (("Cues: each can be a shortcut", "cue"), ("Robustness: how fragile, not why", "other")):
-        members = {name: row for name, row in report["probes"].items() if (row["family"] in CUES) is (look == "cue")}
+        drops = {name: row for name, row in report["probes"].items() if "measure" not in row}
+        members = {name: row for name, row in drops.items() if (row["family"] in CUES) is (look == "cue")}
         rows += [heading] if members else []
         rows += [_headline_row(name, row, plot(row["primary"], scale, look)) for name, row in members.items()]
     heads = ["family", "probe", f"{e(report['metric'])}<br>reference", "drop, points", axis(scale), "p", "images"]
@@ -242,14 +243,17 @@ def _probe(name: str, row: Facts, report: Facts, picture: str | None) -> str:
 
 def _means(row: Facts, metric: str) -> str:
     """Of a probe that stands for several: its means, and what each member costs."""
-    if "members" not in row:
+    if "means" not in row:
         return ""
     means = [[e(name.replace("_", " ")), value(each["value"]), interval(each["ci"])] for name, each in row["means"].items()]
+    if "members" not in row:
+        return table(["", "value", ""], means, right={1, 2})
     members = [
         [e(name), value(each["value"]), points(each["drop"]), _spread(each), points_interval(each["band"])]
         for name, each in row["members"].items()
     ]
     said = "<p><b>mPC</b> is the mean over the members of their means over the severities, <b>rPC</b> its share of the clean value.</p>"
+    said = "" if "measure" in row else said
     lines = table(["member", e(metric), "drop, points", "", "band"], members, right={1, 2, 3, 4})
     costs = f"<details><summary>What each member costs</summary>{lines}</details>"
     return f"{said}<div class='pair'>{table(['', 'value', ''], means, right={1, 2})}{costs}</div>"

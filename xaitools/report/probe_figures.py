@@ -29,7 +29,7 @@ INK, CUE, OTHER = "0.15", "#c2410c", "#0369a1"
 def drops_figure(report: Mapping[str, Any]) -> Drawing:
     """A bar for the primary drop of each probe, with its 95 % interval; hollow where it is undefined."""
     with style(FONT):
-        names = list(report["probes"])
+        names = [name for name, row in report["probes"].items() if "measure" not in row]  # the rest is no drop
         rows = [report["probes"][name] for name in names]
         page = Page(120, 18 + 7 * max(1, len(rows)), 200, FONT)
         ax = page.axes(34, 4, 80, 7 * max(1, len(rows)))

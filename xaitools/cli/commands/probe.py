@@ -65,7 +65,13 @@ def command(
     for name, report in reports.items():
         for warning in report["warnings"]:
             session.say(f"warning: {name}: {warning}")
+        session.say(f"{name}: {_speed(results[name].run['times'])}")
     session.result(next(iter(reports.values())) if len(reports) == 1 else reports, "\n".join(map(_drops, reports.values())))
+
+
+def _speed(times: Any) -> str:
+    share = f"the model took {100 * times['model_share']:.0f} % of the time"
+    return f"{times['images']} images in {times['seconds']:.1f} s, {times['images_per_second']:.1f} a second; {share}"
 
 
 def _drops(report: Any) -> str:
@@ -73,5 +79,8 @@ def _drops(report: Any) -> str:
     lines = [f"{report['model']}: {report['metric']} {in_words(clean['value'], clean['ci'])} on {report['n']} images"]
     for name, row in report["probes"].items():
         primary = row["primary"]
-        lines.append(f"  {row['family']:12} {name:16} drop {in_words(primary['drop'], primary['ci'])}  {primary['says']}")
+        said = f"drop {in_words(primary['drop'], primary['ci'])}  {primary['says']}"
+        if row.get("measure") == "shape_bias":
+            said = f"shape bias {in_words(**row['means']['shape_bias'])}"
+        lines.append(f"  {row['family']:12} {name:16} {said}")
     return "\n".join(lines)

@@ -66,7 +66,8 @@ def planes(picture: np.ndarray) -> Tensor:
 
 def eight_bits(image: Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] as (H, W, 3) uint8, rounded."""
-    return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in image.contiguous().numpy()])
+    high = cv2.convertScaleAbs(image.contiguous().numpy().reshape(-1, image.shape[-1]), alpha=255)  # all planes in one call
+    return cv2.merge(list(high.reshape(image.shape)))
 
 
 def from_eight_bits(picture: np.ndarray) -> Tensor:
