@@ -12,7 +12,8 @@ from ..metrics import METRIC, Drawn, Table, image_weights, interval, needed, pai
 from ..metrics.accuracy import defined
 from ..probes import PROBES, Context, Probe
 from ..probes.base import COMMON
-from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
+from .attacks import attack_notes, attack_warnings
+from .plan import ALWAYS, CLEAN, Condition, Plan, controls, scored
 from .records import MEASURED, Row
 
 USUAL = 3
@@ -88,7 +89,7 @@ def make_report(tally: Tally, context: Context) -> Facts:
     probes = {entry.name: (_aggregate if entry.members else _probe)(tally, entry) for entry in plan.probes}
     warnings = [*plan.warnings, *context.warnings]
     warnings += _size_warnings(len(clean_items), value, floor, assessable)
-    warnings += _control_warnings(listed) + _attack_warnings(tally)
+    warnings += _control_warnings(listed) + attack_warnings(tally)
     for name, row in probes.items():
         if not assessable:
             _withdraw(row)
@@ -125,9 +126,9 @@ def make_report(tally: Tally, context: Context) -> Facts:
 def _controls(plan: Plan) -> dict[str, Condition]:
     """The condition that stands for each control."""
     found = {each.probe: each for each in ALWAYS} | {name: Condition(name, 1) for name in controls(plan.probes)[len(ALWAYS) :]}
-    if RANDOM in found:
-        steps = plan.severities[next(entry.name for entry in plan.probes if "gradients" in entry.needs)]
-        found[RANDOM] = Condition(RANDOM, primary(steps))
+    for entry in plan.probes:
+        if entry.control:
+            found[entry.control] = Condition(entry.control, primary(plan.severities[entry.name]))
     return found
 
 
@@ -247,6 +248,7 @@ def _notes(tally: Tally, entry: Probe, severity: int, n: int) -> list[str]:
     subset = tally.plan.params[entry.name].get("subset")
     if subset is not None and subset < len(tally.plan.members[CLEAN.probe]):
         notes.append(f"on {n} images drawn at random by seed {tally.plan.seed}, against clean ones of the same {n}")
+    notes += attack_notes(entry, tally.plan.params[entry.name])
     if "donors" in entry.needs:
         by = tally.plan.params[entry.name]["by"]
         said = "the model sees in it" if by == "model" else "its label says"
@@ -298,15 +300,6 @@ def _control_warnings(listed: Mapping[str, Facts]) -> list[str]:
     for name, row in listed.items():
         if name != "identity" and row["ci"] is not None and row["ci"][1] > MARGIN:
             found.append(f"control {name}: a drop of up to {row['ci'][1]:.3f} cannot be ruled out, although the change should cost nothing")
-    return found
-
-
-def _attack_warnings(tally: Tally) -> list[str]:
-    found = []
-    for condition in tally.rows:
-        measured = tally.measured(condition)
-        if "loss_before" in measured and measured["loss_after"] <= measured["loss_before"]:
-            found.append(f"{condition.name}: the attack did not raise the loss; its gradients may be masked, so robustness is not shown")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Adversarial: the smallest changes that the model itself says hurt most.  An attack only bounds robustness from above."""
+"""FGSM and PGD, which follow the gradient of any objective, and random directions of the same size."""
 
 from __future__ import annotations
 
@@ -7,61 +7,82 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..adapters import Model, as_found
-from ..errors import XaiError
-from ..types import Sample
-from .base import MEASURED, probe
-from .objects import Context
+from ...types import Sample
+from ..base import probe
+from ..objects import Context
+from .ascent import Ascent, Ball, check_counts, stacked
+from .objectives import objective_of
 
-RADII = tuple(radius / 255 for radius in (0.5, 1, 2, 4, 8))
-"""L-infinity radius by severity, as a fraction of the range [0, 1]."""
+Generators = Sequence[np.random.Generator]
 
 
-@probe("pgd", family="adversarial", needs=("gradients",), default=True, batched=True, subset=64)
-def pgd(
-    samples: Sequence[Sample],
-    severity: int,
-    generators: Sequence[np.random.Generator],
-    context: Context,
-    *,
-    eps: float | None = None,
-    steps: int = 10,
-    restarts: int = 1,
+@probe("fgsm", family="adversarial", needs=("gradients",), batched=True, subset=64, control="random_direction")
+def fgsm(
+    samples: Sequence[Sample], severity: int, generators: Generators, context: Context, *, eps: float | None = None, objective: str = "loss"
 ) -> list[Sample]:
+    """The fast gradient sign method (Goodfellow et al. 2015): every value moves by ``eps`` along the sign of the gradient, once.
+
+    Parameters as of pgd.  The image after the step is kept whatever came of it.
+    """
+    model = check_counts("fgsm", context.model)
+    ball, truths = Ball.of(eps, severity), [context.truth(sample) for sample in samples]
+    ascent = Ascent(model, stacked(samples), objective_of(objective, context, truths))
+    value, gradient = ascent.gradient(ascent.clean, 0.0)
+    moved = ball.inside(ascent.clean + ball.radius * ball.uphill(gradient), ascent.clean)
+    after = ascent.value(moved)
+    ascent.keep(moved, after)
+    ascent.path = [value.loss, after.loss]
+    return ascent.samples(samples, _empty(context, truths))
+
+
+@probe("pgd", family="adversarial", needs=("gradients",), default=True, batched=True, subset=64, control="random_direction")
+def pgd(
+    samples: Sequence[Sample], severity: int, generators: Generators, context: Context, *, eps: float | None = None, steps: int = 10,
+    restarts: int = 1, objective: str = "loss",
+) -> list[Sample]:  # fmt: skip
     """Projected gradient ascent on the model's loss in an L-infinity ball (Madry et al. 2018), random start.
 
-    eps       radius as a fraction of [0, 1] (8/255 is 0.0314); None: by severity
-    steps     of size 2.5 eps / steps along the sign of the gradient
-    restarts  the best of so many starts
+    eps        radius as a fraction of [0, 1] (8/255 is 0.0314); None: by severity
+    steps      of size 2.5 eps / steps along the sign of the gradient
+    restarts   the best of so many starts
+    objective  loss: the model's own, of a detector that objects are missed or renamed.  Of a detector also class: the names of
+               the boxes; box: their places; vanish: that nothing is found; fabricate: boxes where no object is
 
-    The image with the highest loss seen on the way is kept, for each image alone; the loss before and after is
-    recorded.  Truth that the loss cannot use (an image without objects) leaves a random start.
+    The image with the highest loss seen on the way is kept, for each image alone; the losses are recorded.  Truth that the
+    loss cannot use (an image without objects) leaves a random start.
     """
-    model = context.model
-    if model is None or steps < 1 or restarts < 1:
-        raise XaiError(f"pgd: needs a model, steps >= 1 and restarts >= 1; got steps={steps}, restarts={restarts}")
-    radius = _radius(eps, severity)
-    clean = torch.stack([sample.image for sample in samples])
+    return _pgd("pgd", samples, generators, context, Ball.of(eps, severity), steps, restarts, objective)
+
+
+@probe("pgd_l2", family="adversarial", needs=("gradients",), batched=True, subset=64, control="random_l2")
+def pgd_l2(
+    samples: Sequence[Sample], severity: int, generators: Generators, context: Context, *, eps: float | None = None, steps: int = 10,
+    restarts: int = 1, objective: str = "loss",
+) -> list[Sample]:  # fmt: skip
+    """Projected gradient ascent in a Euclidean ball (Madry et al. 2018): some pixels may change much, others not at all.
+
+    eps is the root mean square of the change over all values: the L2 norm is eps * sqrt(3 H W), and the usual 3.0 on images of
+    224 x 224 is eps = 2/255.  A ball of pgd of equal eps lies inside.  Other parameters as of pgd.
+    """
+    return _pgd("pgd_l2", samples, generators, context, Ball.of(eps, severity, euclidean=True), steps, restarts, objective)
+
+
+def _pgd(
+    name: str, samples: Sequence[Sample], generators: Generators, context: Context, ball: Ball, steps: int, restarts: int, objective: str
+) -> list[Sample]:
+    model = check_counts(name, context.model, steps=steps, restarts=restarts)
     truths = [context.truth(sample) for sample in samples]
-    best, before = clean.clone(), _loss(model, clean, truths)
-    highest = torch.full_like(before, -torch.inf)
+    ascent = Ascent(model, stacked(samples), objective_of(objective, context, truths))
     for _ in range(restarts):
-        noise = [generator.uniform(-radius, radius, clean.shape[1:]) for generator in generators]
-        attacked = (clean + torch.from_numpy(np.stack(noise)).to(clean)).clamp(0, 1)
-        for step in range(steps + 1):
-            loss, gradient = _climb(model, attacked, truths)
-            better = loss > highest
-            best[better], highest[better] = attacked[better], loss[better]
-            if step < steps:
-                moved = attacked + 2.5 * radius / steps * gradient.sign()
-                attacked = clean + (moved - clean).clamp(-radius, radius)
-                attacked = attacked.clamp(0, 1)
-    return [
-        replace(sample, image=image, tags={**sample.tags, MEASURED: {"loss_before": float(low), "loss_after": float(high)}})
-        for sample, image, low, high in zip(samples, best, before, highest, strict=True)
-    ]
+        ascent.climb(ball.anywhere(ascent.clean, generators), ball, steps)
+    return ascent.samples(samples, _empty(context, truths))
+
+
+def _empty(context: Context, truths: Sequence[Sample]) -> list[bool]:
+    """Whose truth holds no object for a detector."""
+    detects = context.model is not None and context.model.task in ("detection", "instances")
+    return [detects and (truth.boxes is None or not len(truth.boxes)) for truth in truths]
 
 
 @probe("random_direction", family="adversarial", subset=64)
@@ -70,24 +91,10 @@ def random_direction(
 ) -> Sample:
     """Every channel of every pixel up or down by the same radius, at random: the control of an attack."""
     signs = torch.from_numpy(generator.integers(0, 2, sample.image.shape)).to(sample.image) * 2 - 1
-    return replace(sample, image=sample.image + _radius(eps, severity) * signs)
+    return replace(sample, image=sample.image + Ball.of(eps, severity).radius * signs)
 
 
-def _radius(eps: float | None, severity: int) -> float:
-    if eps is not None and not 0 < eps <= 1:
-        raise XaiError(f"eps={eps:g}: expected a fraction of the range, 0 < eps <= 1; 8/255 is 0.0314")
-    return RADII[severity - 1] if eps is None else eps
-
-
-def _loss(model: Model, images: Tensor, truths: Sequence[Sample]) -> Tensor:
-    with torch.no_grad(), as_found(model):
-        return model.loss(images, truths).detach().float().cpu()  # type: ignore[attr-defined]
-
-
-def _climb(model: Model, images: Tensor, truths: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """Loss (N,) and its gradient (N, 3, H, W); images do not see each other, so one backward pass serves all."""
-    with torch.enable_grad(), as_found(model):
-        images = images.detach().requires_grad_()
-        loss = model.loss(images, truths)  # type: ignore[attr-defined]
-        (gradient,) = torch.autograd.grad(loss.sum(), images)
-    return loss.detach().float().cpu(), gradient.detach().to(images)
+@probe("random_l2", family="control", subset=64)
+def random_l2(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, eps: float | None = None) -> Sample:
+    """Gaussian noise of the same L2 norm, in a random direction: the control of an attack in a Euclidean ball."""
+    return replace(sample, image=Ball.of(eps, severity, euclidean=True).anywhere(sample.image[None], [generator])[0])
