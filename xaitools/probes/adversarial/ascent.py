@@ -75,11 +75,9 @@ class Ball:
 
     def anywhere(self, clean: Tensor, generators: Sequence[np.random.Generator]) -> Tensor:
         """Random images of the ball, each by its own generator."""
-        if self.euclidean:
-            noise = torch.from_numpy(np.stack([each.standard_normal(clean.shape[1:]) for each in generators])).to(clean)
-            return (clean + self.radius * noise / size(noise)).clamp(0, 1)
-        noise = [each.uniform(-self.radius, self.radius, clean.shape[1:]) for each in generators]
-        return (clean + torch.from_numpy(np.stack(noise)).to(clean)).clamp(0, 1)
+        draws = [each.standard_normal(clean.shape[1:]) if self.euclidean else each.uniform(-1, 1, clean.shape[1:]) for each in generators]
+        noise = torch.from_numpy(np.stack(draws)).to(clean)
+        return (clean + self.radius * (noise / size(noise) if self.euclidean else noise)).clamp(0, 1)
 
 
 def size(change: Tensor) -> Tensor:
@@ -100,7 +98,8 @@ class Ascent:
         self.model, self.clean, self.objective = model, clean, objective
         self.images, self.harm = clean.clone(), torch.full((len(clean),), -torch.inf)
         self.before = self.value(clean).loss
-        self.loss, self.path, self.blind = self.before.clone(), list[Tensor](), None
+        self.loss, self.path = self.before.clone(), list[Tensor]()
+        self.blind: Tensor | None = None
 
     def value(self, images: Tensor, done: float = 0.0) -> Value:
         with torch.no_grad(), as_found(self.model):
