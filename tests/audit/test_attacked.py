@@ -22,7 +22,7 @@ def test_one_attacked_image_is_saved_exactly_and_explained(tmp_path):
     assert found.clean.id == "shape-003" and found.params["steps"] == 2 and found.params["restarts"] == 1
     assert found.loss["clean"] < found.loss["adversarial"] == pytest.approx(found.loss["adversarial_8bit"], rel=0.05)
     assert found.rms <= found.largest <= 0.1 + 1e-6
-    explanations = [explain_image(model, sample, ["class:disc"], ["saliency"], name=name, data=data)
+    explanations = [explain_image(model, sample, ["class:disc"], ["gradient-x-input"], name=name, data=data)
                     for name, sample in (("clean", found.clean), ("adversarial", found.adversarial))]  # fmt: skip
     document, files = save_attacked(found, explanations, tmp_path / "out")
     assert all(file.is_file() for file in files) and {"figure.png", "difference.png"} <= {file.name for file in files}
@@ -31,7 +31,7 @@ def test_one_attacked_image_is_saved_exactly_and_explained(tmp_path):
     assert float((read_image(tmp_path / "out" / "adversarial.png") - found.adversarial.image).abs().max()) <= 0.5 / 255 + 1e-6
     assert json.loads((tmp_path / "out" / "attack.json").read_text()) == document
     assert [each["image"] for each in document["explanations"]] == ["clean", "adversarial"]
-    maps = [load_file(tmp_path / "out" / name / "attributions.safetensors")["saliency"] for name in ("clean", "adversarial")]
+    maps = [load_file(tmp_path / "out" / name / "attributions.safetensors")["gradient-x-input"] for name in ("clean", "adversarial")]
     assert not torch.equal(*maps)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 
 from xaitools.audit.attacks import attack_notes, attack_warnings
+from xaitools.audit.run import probe
+from xaitools.data import load_dataset
 from xaitools.probes import PROBES
+from xaitools.zoo import load_model
 
 SOUND = {"loss_before": 1.0, "loss_after": 3.0, "loss_step_0": 1.1, "loss_step_1": 2.0, "loss_step_2": 3.0, "blind": 0.0}
 VALUES = {
@@ -55,3 +59,14 @@ def test_a_cheap_ensemble_says_so():
     [_, words] = attack_notes(PROBES["ensemble"], {"steps": 10})
     assert words.startswith("SEA-lite (10 iterations), optimistic")
     assert attack_notes(PROBES["random_direction"], {}) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["unet-scenes", "yolo-scenes"])
+def test_damage_does_not_fall_with_the_radius(name):
+    model, data = load_model(name), load_dataset("scenes:test?n=100")
+    report = probe(model, data, ["pgd"], severities=(1, 2, 3, 4, 5), limit=24).report
+    values = [each["value"] for each in report["probes"]["pgd"]["severities"]]
+    assert values[4] < 0.15 < values[0]
+    assert not any("hurts less than the smaller" in each or "did not raise" in each for each in report["warnings"])
+    assert values == sorted(values, reverse=True) or max(b - a for a, b in pairwise(values)) < 0.03

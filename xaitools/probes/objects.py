@@ -80,7 +80,7 @@ class Context:
         if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
         if "pixels" in needs and not (task == "segmentation" and callable(getattr(self.model, "logits_from", None))):
-            return f"it attacks the logits of every pixel, and the model is one of {task}"
+            return f"it attacks the logits of every pixel, which this {task} model does not give"
         if {"donors", "others", "training"} & needs and len(data) < 2:
             return f"{data.name} has no second image to take parts from, or to train on"
         return None

@@ -173,8 +173,7 @@ def _phase(ascent: Ascent, start: Tensor, ball: Ball, steps: int, final: bool) -
         best, uphill = torch.where(_wide(better), here, best), torch.where(_wide(better), gradient, uphill)
         rises += value.climbed > last
         highest, last = torch.maximum(highest, value.climbed), value.climbed
-        if final:
-            ascent.path.append(value.loss)
+        ascent.path.append(value.loss)
         if step in checks:
             stuck = (rises < 0.75 * (step - mark)) | (highest <= held)
             stride = torch.where(_wide(stuck), stride / 2, stride)
