@@ -1,6 +1,7 @@
 """Models of any origin behind one protocol; one file per family."""
 
 from .base import Adapter, Model, as_found, check_images
+from .candidates import Candidates, objects_of
 from .classification import ClassificationModel
 from .fit import Fit
 from .instances import InstanceModel
@@ -12,6 +13,7 @@ from .user import UserModel, adapted
 
 __all__ = [
     "Adapter",
+    "Candidates",
     "ClassificationModel",
     "Fit",
     "InstanceModel",
@@ -24,4 +26,5 @@ __all__ = [
     "adapted",
     "as_found",
     "check_images",
+    "objects_of",
 ]

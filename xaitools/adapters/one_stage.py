@@ -16,11 +16,12 @@ from torchvision.models.detection.fcos import FCOS, FCOSClassificationHead, FCOS
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetClassificationHead, RetinaNetRegressionHead
 from torchvision.models.detection.ssd import SSD, SSDScoringHead
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from ..errors import ModelError
 from ..types import Decision, Prediction, Sample, Trace
 from .base import Adapter, as_found, check_images, read
+from .candidates import Candidates, missed
 from .tracing import Judged, at_least_float32, check_trace, edge_move, lowered, only_resizing, onto_image, scale_of, traced
 
 HEADS = {
@@ -247,51 +248,19 @@ class OneStageModel(Adapter):
     def onto_image(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         return onto_image(self.transform, maps, size)
 
-    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Cross-entropy (binary where each class is judged by itself) of the anchors that training would match with the true boxes.
-
-        FCOS: plus that of their centerness.  Raising it makes the detector miss or rename what is there.  (N,); 0 for an
-        image whose objects match no anchor.
-        """
+    def candidates(self, images: Tensor, samples: Sequence[Sample] | None = None) -> list[Candidates]:
         batch, features = self._features(self.normalise(images))
-        outputs, anchors = self.module.head(features), self.module.anchor_generator(batch, features)
-        scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1])))
-        losses = []
-        for row, (sample, boxes) in enumerate(zip(samples, anchors, strict=True)):
-            logits, nothing = outputs["cls_logits"][row], outputs["cls_logits"][row].sum() * 0
-            if sample.boxes is None or sample.labels is None or not len(sample.boxes):
-                losses.append(nothing)
-                continue
-            match = self._match((sample.boxes.double() * scale).to(boxes), boxes, self._counts(features))
-            here = match >= 0
-            labels = sample.labels.to(match.device)[match[here]]
-            if not len(labels):
-                losses.append(nothing)
-            elif self.sigmoid:
-                truth = F.one_hot(labels, len(self.classes)).to(logits)
-                each = F.binary_cross_entropy_with_logits(logits[here, self.first :], truth, reduction="none").sum(1)
-                if "bbox_ctrness" in outputs:
-                    each = each + F.softplus(-outputs["bbox_ctrness"][row, here, 0])
-                losses.append(each.mean())
-            else:
-                losses.append(F.cross_entropy(logits[here], labels + self.first))
-        return torch.stack(losses)
+        outputs, anchors, shape = self.module.head(features), self.module.anchor_generator(batch, features), batch.image_sizes[0]
+        logits, scale = outputs["cls_logits"], scale_of(shape, (int(images.shape[-2]), int(images.shape[-1]))).to(images.device)
+        logs = (F.logsigmoid(logits) if self.sigmoid else logits.log_softmax(-1))[..., self.first :]
+        if "bbox_ctrness" in outputs:
+            logs = (logs + F.logsigmoid(outputs["bbox_ctrness"])) / 2
+        places = [self._decoder(shape)(deltas, own) for deltas, own in zip(outputs["bbox_regression"], anchors, strict=True)]
+        return [Candidates((place / scale.to(place))[:, None].expand(-1, each.shape[1], -1), each)
+                for place, each in zip(places, logs, strict=True)]  # fmt: skip
 
-    def _match(self, truth: Tensor, anchors: Tensor, counts: Sequence[int]) -> Tensor:
-        """(A,): the true box that training assigns to each anchor, negative where none."""
-        if not isinstance(self.module, FCOS):
-            return self.module.proposal_matcher(box_iou(truth, anchors))
-        # Tian et al. 2019, section 3.2: centres inside the box and near its middle, on the level of its size; the smallest box wins
-        middle, centres, sides = (truth[:, :2] + truth[:, 2:]) / 2, (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
-        near = (centres[:, None] - middle).abs().amax(2) < self.module.center_sampling_radius * sides[:, None]
-        distances = torch.cat([centres[:, None] - truth[:, :2], truth[:, 2:] - centres[:, None]], 2)
-        low, high = sides * 4, sides * 8
-        low[: counts[0]], high[-counts[-1] :] = 0, float("inf")
-        reach = distances.amax(2)
-        fits = near & (distances.amin(2) > 0) & (reach > low[:, None]) & (reach < high[:, None])
-        areas = (truth[:, 2:] - truth[:, :2]).prod(1)
-        smallest = torch.where(fits, areas, float("inf")).min(1)
-        return torch.where(fits.any(1), smallest.indices, -1)
+    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
+        return missed(self.candidates(images), samples)
 
 
 def _on_level(head: nn.Module, features: Sequence[Tensor], level: int) -> Tensor:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import batched_nms
 
 from ..errors import MethodError, ModelError
 from ..types import Decision, Prediction, Sample, Trace
 from .base import Adapter, as_found, check_images, read
+from .candidates import Candidates, missed
 from .fit import Fit
 from .tracing import Judged, traced
 
@@ -174,33 +175,18 @@ class PlainDetector(Adapter):
             return boxes[decision.anchor, EDGES[decision.edge]]
         return read(logits[decision.anchor], decision, first=self.first, sigmoid=self.sigmoid)
 
-    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Of each true box the cross-entropy (and objectness) at the candidate that overlaps it most, their mean (N,).
-
-        Raising it makes the detector miss or rename what is there; 0 for an image without objects.
-        """
+    def candidates(self, images: Tensor, samples: Sequence[Sample] | None = None) -> list[Candidates]:
         out, _ = self._answer(self.normalise(images))
         if self.black_box:
             raise MethodError(f"{self.name} is a black box without gradients; attacks need them")
         boxes, logits, objectness = out
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        losses = []
-        for row, sample in enumerate(samples):
-            if sample.boxes is None or sample.labels is None or not len(sample.boxes):
-                losses.append(logits[row].sum() * 0)
-                continue
-            place = self.fit.boxes_back(boxes[row].detach(), size)
-            nearest = box_iou(sample.boxes.to(place), place).argmax(1)
-            truth = sample.labels.to(logits.device) + self.first
-            mine = logits[row, nearest]
-            if self.sigmoid:
-                each = F.binary_cross_entropy_with_logits(mine, F.one_hot(truth, mine.shape[1]).to(mine), reduction="none").sum(1)
-            else:
-                each = F.cross_entropy(mine, truth, reduction="none")
-            if objectness is not None:
-                each = each + F.softplus(-objectness[row, nearest])
-            losses.append(each.mean())
-        return torch.stack(losses)
+        boxes = self.fit.boxes_back(boxes, (int(images.shape[-2]), int(images.shape[-1])))
+        logs = F.logsigmoid(logits) if self.sigmoid else logits.log_softmax(-1)[..., self.first : self.first + len(self.classes)]
+        logs = logs if objectness is None else logs + F.logsigmoid(objectness)[..., None]
+        return [Candidates(place[:, None].expand(-1, each.shape[1], -1), each) for place, each in zip(boxes, logs, strict=True)]
+
+    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
+        return missed(self.candidates(images), samples)
 
 
 def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from ..errors import ModelError
 from ..types import Decision, Prediction, Sample, Trace
 from .base import Adapter, as_found, check_images, read
+from .candidates import Candidates, around, missed, objects_of
 from .tracing import Judged, at_least_float32, check_trace, edge_move, lowered, only_resizing, onto_image, outputs_of, scale_of, traced
 
 
@@ -197,32 +197,25 @@ class TwoStageModel(Adapter):
     def onto_image(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         return onto_image(self.transform, maps, size)
 
-    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Cross-entropy of the second stage at the true boxes, plus objectness of the anchors on them where there are anchors.
+    def candidates(self, images: Tensor, samples: Sequence[Sample] | None = None) -> list[Candidates]:
+        """Of each image what the second stage says of its proposals, which are constants as in training.
 
-        Raising it makes the detector miss or rename what is there.  (N,); 0 for an image without objects.
+        Where they come from outside the network, true boxes moved and scaled a little stand for them if ``samples`` are given: the
+        search takes longer than the network, and an attack asks at every step.
         """
         batch, features = self._features(self.normalise(images))
-        scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1])))
-        boxes = [(sample.boxes.double() * scale).to(batch.tensors) if sample.boxes is not None else batch.tensors.new_zeros((0, 4))
-                 for sample in samples]  # fmt: skip
-        logits, _ = self._second_stage(features, boxes, batch)
-        losses = []
-        for mine, found, sample, unseen in zip(
-            logits.split([len(each) for each in boxes]), boxes, samples, self._unseen(features, batch, boxes), strict=True
-        ):
-            labels = sample.labels
-            judged = mine.sum() if labels is None or not len(found) else F.cross_entropy(mine, labels.to(mine.device) + 1)
-            losses.append(judged + unseen)
-        return torch.stack(losses)
+        if samples is None or isinstance(self.module.rpn, RegionProposalNetwork):
+            with torch.no_grad():
+                proposals, _ = self.module.rpn(batch, features, None)
+        else:
+            scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1]))).to(batch.tensors)
+            proposals = [around(objects_of(sample, batch.tensors)[0] * scale) for sample in samples]
+        logits, deltas = self._second_stage(features, proposals, batch)
+        own = getattr(self.module.roi_heads, "class_scores", None)
+        logs = logits.log_softmax(-1) if own is None else own(logits).clamp(min=1e-30).log()
+        scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1]))).to(deltas)
+        boxes, counts = self.module.roi_heads.box_coder.decode(deltas, proposals) / scale, [len(each) for each in proposals]
+        return [Candidates(*each) for each in zip(boxes[:, 1:].split(counts), logs[:, 1:].split(counts), strict=True)]
 
-    def _unseen(self, features: dict[str, Tensor], batch: ImageList, boxes: Sequence[Tensor]) -> list[Tensor]:
-        """Of each image how much the first stage would miss the boxes: nothing where proposals come from outside."""
-        rpn = self.module.rpn
-        if not isinstance(rpn, RegionProposalNetwork):
-            return [batch.tensors.new_zeros(())] * len(boxes)
-        objectness = rpn.head(list(features.values()))[0]
-        flat = torch.cat([level.permute(0, 2, 3, 1).reshape(len(boxes), -1) for level in objectness], 1)
-        anchors = rpn.anchor_generator(batch, list(features.values()))
-        near = [(box_iou(each, found) >= 0.5).any(1) for each, found in zip(anchors, boxes, strict=True)]
-        return [F.softplus(-flat[row][mine]).mean() if bool(mine.any()) else flat[row].sum() * 0 for row, mine in enumerate(near)]
+    def loss(self, images: Tensor, samples: Sequence[Sample]) -> Tensor:
+        return missed(self.candidates(images, samples), samples)

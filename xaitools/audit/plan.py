@@ -61,9 +61,6 @@ CLEAN = Condition("clean", 0)
 ALWAYS = Condition("identity", 0), Condition("reencode", 1), Condition("resize", 1)
 """Controls of every run."""
 
-RANDOM = "random_direction"
-"""The control of attacks, at their severities."""
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -166,7 +163,9 @@ def make_plan(
     steps |= {entry.name: (1,) for entry in chosen if entry.elsewhere}  # unchanged it is the clean images
     conditions = _conditions(chosen, steps)
     items = tuple(range(len(dataset) if limit is None else min(limit, len(dataset))))
-    members = {CLEAN.probe: items} | {name: _members(items, values[name].get("subset"), seed) for name in used}
+    members = {CLEAN.probe: items} | {
+        name: _members(_unlearnt(items, used[name], values[name], context), values[name].get("subset"), seed) for name in used
+    }
     foreign = {name: _foreign(name, values[name]["donors"], context) for name in used if used[name].elsewhere}
     members |= {name: tuple(range(len(data) if limit is None else min(limit, len(data)))) for name, data in foreign.items()}
     names = [dataset.ids[index] for index in items]
@@ -235,7 +234,7 @@ def controls(chosen: Sequence[Probe]) -> tuple[str, ...]:
     """Names of the controls that run along with these probes."""
     pasted = [entry for entry in chosen if entry.family == "background"]
     asked = {
-        RANDOM: any("gradients" in entry.needs for entry in chosen),
+        **{entry.control: True for entry in chosen if entry.control},
         "self_paste": bool(pasted),
         "same_class_paste": any("donors" in entry.needs for entry in pasted),
     }
@@ -264,8 +263,8 @@ def _parameters(
     for entry in chosen:
         resolve(entry, given.get(entry.name))
         handed = set(sides(entry)) & used.keys() - {entry.name}
-        if "gradients" in entry.needs:
-            handed |= {RANDOM}
+        if entry.control:
+            handed |= {entry.control}
         for side in handed:
             for name, value in given.get(entry.name, {}).items():
                 if name in used[side].defaults and wanted[side].setdefault(name, value) != value:
@@ -275,14 +274,21 @@ def _parameters(
 
 def _conditions(chosen: Sequence[Probe], severities: Mapping[str, tuple[int, ...]]) -> tuple[Condition, ...]:
     found = [CLEAN, *ALWAYS]
-    pasted = [PROBES[name] for name in controls(chosen)[len(ALWAYS) :] if name != RANDOM]
+    aimed = {entry.control for entry in chosen}
+    pasted = [PROBES[name] for name in controls(chosen)[len(ALWAYS) :] if name not in aimed]
     found += [Condition(name, 1) for entry in pasted for name in (entry.reference, entry.name)]
     for entry in chosen:
         names = [entry.reference] if entry.reference in PROBES else []
-        names += [RANDOM] if "gradients" in entry.needs else []
+        names += [entry.control] if entry.control else []
         for severity in severities[entry.name]:
             found += [*scored(entry, severity), *(Condition(name, severity) for name in names)]
     return tuple(dict.fromkeys(found))
+
+
+def _unlearnt(items: tuple[int, ...], entry: Probe, values: Mapping[str, Any], context: Context) -> tuple[int, ...]:
+    """The items that a probe has not learnt from."""
+    learnt = context.held_out(int(values["train"])) if "training" in entry.needs else ()
+    return tuple(index for index in items if index not in learnt)
 
 
 def _members(items: tuple[int, ...], subset: int | None, seed: int) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from ..metrics.groups import group_document, units_of
 from ..metrics.statistics import FEW_CLUSTERS, UNDEFINED
 from ..probes import PROBES, Context, Probe
 from ..probes.base import COMMON
-from .plan import ALWAYS, CLEAN, RANDOM, Condition, Plan, controls, scored
+from .attacks import attack_notes, attack_warnings
+from .plan import ALWAYS, CLEAN, Condition, Plan, controls, scored
 from .records import MEASURED, SHIFT, Row
 from .shape_bias import shape_bias
 from .target_domain import target_domain
@@ -122,7 +123,7 @@ def make_report(tally: Tally, context: Context) -> Facts:
     probes, families = {name: row for name, (row, _) in measured.items()}, _families(tally, measured)
     warnings = [*plan.warnings, *context.warnings]
     warnings += _size_warnings(tally, clean_items, value, floor, assessable)
-    warnings += _control_warnings(listed, plan.facts["margin"]) + _attack_warnings(tally)
+    warnings += _control_warnings(listed, plan.facts["margin"]) + attack_warnings(tally)
     for name, row in probes.items():
         if not assessable:
             _withdraw(row)
@@ -163,9 +164,9 @@ def make_report(tally: Tally, context: Context) -> Facts:
 def _controls(plan: Plan) -> dict[str, Condition]:
     """The condition that stands for each control."""
     found = {each.probe: each for each in ALWAYS} | {name: Condition(name, 1) for name in controls(plan.probes)[len(ALWAYS) :]}
-    if RANDOM in found:
-        steps = plan.severities[next(entry.name for entry in plan.probes if "gradients" in entry.needs)]
-        found[RANDOM] = Condition(RANDOM, primary(steps))
+    for entry in plan.probes:
+        if entry.control:
+            found[entry.control] = Condition(entry.control, primary(plan.severities[entry.name]))
     return found
 
 
@@ -396,6 +397,7 @@ def _notes(tally: Tally, entry: Probe, severity: int, n: int) -> list[str]:
     subset = tally.plan.params[entry.name].get("subset")
     if subset is not None and subset < len(tally.plan.members[CLEAN.probe]):
         notes.append(f"on {n} images drawn at random by seed {tally.plan.seed}, against clean ones of the same {n}")
+    notes += attack_notes(entry, tally.plan.params[entry.name])
     if "donors" in entry.needs:
         by = tally.plan.params[entry.name]["by"]
         said = "the model sees in it" if by == "model" else "its label says"
@@ -467,15 +469,6 @@ def _control_warnings(listed: Mapping[str, Facts], margin: float) -> list[str]:
         upper = row["ci"] or row.get("range")
         if name != "identity" and upper is not None and upper[1] > margin:
             found.append(f"control {name}: a drop of up to {upper[1]:.3f} cannot be ruled out, although the change should cost nothing")
-    return found
-
-
-def _attack_warnings(tally: Tally) -> list[str]:
-    found = []
-    for condition in tally.rows:
-        measured = tally.measured(condition)
-        if "loss_before" in measured and measured["loss_after"] <= measured["loss_before"]:
-            found.append(f"{condition.name}: the attack did not raise the loss; its gradients may be masked, so robustness is not shown")
     return found
 
 

@@ -46,13 +46,15 @@ class Probe:
     name       unique; of two families' members of one name each is registered as FAMILY.NAME
     change     the function; a batched one takes and returns lists of samples and generators of equal image size
     needs      among "objects" (masks, boxes or object classes), "donors" (other images, a class each, whose background
-               is taken), "others" (another image), "stimuli" (pictures of shape against texture) and "gradients"
+               is taken), "others" (another image), "stimuli" (pictures of shape against texture), "gradients", "pixels" (a logit of
+               every class at every pixel) and "training" (images that are not scored, as many as its parameter ``train`` says)
     degrees    severities 1 to 5 differ; else there are only 0 (unchanged) and 1
     default    named by its family's name alone
     batched    works on several images at once
     subset     how many images are drawn for it when there are more; None for all
     images     name of the probe whose images are scored (``gap`` scores those of ``mixed_rand``)
     reference  "clean", or the probe with whose images it is compared
+    control    the probe that runs along, with the same parameters: as large a change that is not aimed
     members    names of the probes that it stands for; it then changes no image itself
     moves      pixels move while the labels stay, so that a part of its drop is misplaced truth
     measure    what is reported where that is no drop: "shape_bias", of two conditions, by shape and by texture
@@ -71,6 +73,7 @@ class Probe:
     subset: int | None = None
     images: str = ""
     reference: str = "clean"
+    control: str = ""
     members: tuple[str, ...] = ()
     moves: bool = False
     measure: str = ""

@@ -53,6 +53,7 @@ class Context:
         self._things = [index for index, name in enumerate(dataset.semantic_classes) if name in dataset.things]
         self._donors: dict[str, Donors] = {}
         self._decisions: OrderedDict[str, dict[str, float]] = OrderedDict()
+        self.kept: dict[Hashable, object] = {}  # what a probe learnt once, for all images
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -76,20 +77,34 @@ class Context:
 
     def lacks(self, needs: frozenset[str]) -> str | None:
         """Why a probe with these needs cannot run, in words; None if it can."""
-        data = self.dataset
+        data, task = self.dataset, getattr(self.model, "task", "nothing")
         if "objects" in needs and not self._things and data.task not in ("detection", "instances"):
             return f"{data.name} has neither masks nor boxes nor classes that are objects"
         if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
         if "stimuli" in needs and not self._has_stimuli():
             return f"{data.name} holds no pictures of shape against texture; read cue-conflict:DIR with a classifier"
-        if {"donors", "others"} & needs and len(data) < 2:
-            return f"{data.name} has no second image to take parts from"
+        if "pixels" in needs and not (task == "segmentation" and callable(getattr(self.model, "logits_from", None))):
+            return f"it attacks the logits of every pixel, which this {task} model does not give"
+        if {"donors", "others", "training"} & needs and len(data) < 2:
+            return f"{data.name} has no second image to take parts from, or to train on"
         return None
 
     def _has_stimuli(self) -> bool:
         first = next((item for _, item in readable(self.dataset) if isinstance(item, Sample)), None)
         return first is not None and first.label is not None and TEXTURE_CLASS in first.tags
+
+    def held_out(self, count: int) -> list[int]:
+        """So many items that a probe may learn from and that are then not scored: those whose ids hash lowest, at most half."""
+        order = sorted(range(len(self.dataset)), key=lambda index: hashlib.sha256(self.dataset.ids[index].encode()).digest())
+        return order[: min(count, len(order) // 2)]
+
+    def readable(self, index: int) -> Sample | None:
+        """An item of the dataset; None where it cannot be read."""
+        try:
+            return self.dataset[index]
+        except DataError:
+            return None
 
     def _has_loss(self) -> bool:
         if getattr(self.model, "black_box", False) is None:  # shows at its first answer

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..audit.attacks import STEP, curve
 from ..audit.folder import RECORDS, RUN, check_saved
 from ..audit.records import parquet_bytes
 from ..files import write_bytes, write_json, write_text
@@ -49,6 +50,8 @@ CONTROLS = {
     "self_paste": "objects pasted where they are, before their own background painted over",
     "same_class_paste": "objects pasted before another background of their class",
     "random_direction": "noise as large as the attack's, in a random direction",
+    "random_l2": "Gaussian noise of the attack's L2 norm, in a random direction",
+    "shuffled_patch": "the attack's patch at its place, its pixels in random order",
 }
 
 
@@ -219,7 +222,7 @@ def _controls(report: Facts) -> str:
 
 def _probe(name: str, row: Facts, report: Facts, picture: str | None) -> str:
     metric = report["metric"]
-    means = {key: number for key, number in row.get("measured", {}).items() if not key.startswith(GAIN)}
+    means = {key: number for key, number in row.get("measured", {}).items() if not key.startswith((GAIN, STEP))}
     measured = [f"mean {key.replace('_', ' ')}: {number:.4g}" for key, number in means.items()]
     cells = [
         [str(each["severity"]), value(each["value"]), points(each["drop"]), _spread(each), points_interval(each["band"])]
@@ -236,8 +239,24 @@ def _probe(name: str, row: Facts, report: Facts, picture: str | None) -> str:
         f"<p>{e(row['about'])}</p><ul class='notes'>{items([*row['notes'], *measured])}</ul>",
         _means(row, metric),
         gains_words(row.get("gains", ()), report["task"]),
-        f"<div class='pair'>{severities}{per_class}</div>{image}",
+        f"<div class='pair'>{severities}{per_class}</div>{_curve(curve(row.get('measured', {})))}{image}",
         anchor=_anchor(name),
+    )
+
+
+def _curve(losses: Sequence[float]) -> str:
+    """The mean loss of an attack over its steps, as a line; nothing below two points."""
+    if len(losses) < 2:
+        return ""
+    width, height, low, high = 300, 60, min(losses), max(losses)
+    across, down = (width - 8) / (len(losses) - 1), (height - 8) / ((high - low) or 1)
+    places = [(4 + across * step, 4 + down * (high - loss)) for step, loss in enumerate(losses)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.8" fill="#0369a1"/>' for x, y in places)
+    return (
+        f"<p><small>Mean loss over {len(losses) - 1} steps of the first start, from {losses[0]:.4g} to {losses[-1]:.4g}; an attack that "
+        f'works climbs and levels off.</small><br><svg width="{width}" height="{height}" role="img" aria-label="loss over steps">'
+        f'<polyline points="{line}" fill="none" stroke="#0369a1" stroke-width="1.4"/>{dots}</svg></p>'
     )
 
 
