@@ -110,7 +110,12 @@ def test_evaluate(run, model):
 
 
 def test_probe_refuses_to_overwrite_and_resumes(run, tmp_path):
-    arguments = ("probe", "scenes:test?n=6", "--model", SEGMENTER, "--probes", "fog", "--out", tmp_path / "run", "--quiet")
+    groups = tmp_path / "groups.csv"
+    groups.write_text(
+        "id,group,video\n" + "\n".join(f"test-{place:05},{'first' if place < 4 else 'last'},{place // 2}" for place in range(6))
+    )
+    arguments = ("probe", "scenes:test?n=6", "--model", SEGMENTER, "--probes", "fog", "--out", tmp_path / "run", "--quiet",
+                 "--groups", groups, "--cluster", "video", "--margin", 0.05)  # fmt: skip
     assert run(*arguments)[0] == 0
     report = (tmp_path / "run" / "report.json").read_bytes()
     one_line(run(*arguments), "--resume")
@@ -120,6 +125,8 @@ def test_probe_refuses_to_overwrite_and_resumes(run, tmp_path):
     result = json.loads(report)
     assert result["controls"]["identity"] == {"drop": 0, "ci": [0, 0]} or result["controls"]["identity"]["drop"] == 0
     assert {"model", "dataset", "task", "n", "skipped", "metric", "clean", "controls", "probes", "warnings"} <= set(result)
+    assert (result["intervals"]["units"], result["intervals"]["margin"]) == (3, 0.05) and result["probes"]["fog"]["primary"]["range"]
+    assert {name: row["n"] for name, row in result["probes"]["fog"]["groups"].items()} == {"first": 4, "last": 2}
 
 
 def test_models_lists_the_zoo_with_measured_scores(run):

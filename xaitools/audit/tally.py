@@ -85,13 +85,16 @@ class Tally:
         return {"ci": None, "p": None, "range": [float(known.min()), float(known.max())] if len(known) else None}
 
     def drop(self, reference: Condition, condition: Condition, replicates: int = 2000) -> tuple[Facts, Drawn]:
-        """{"value", "drop", "ci", "p"} on the items that are sound under both, all None where there is none; and the drop as drawn."""
+        """{"value", "drop", "ci", "p"} on the items that are sound under both, all None where there is none; and the drop as drawn.
+
+        It counts as not drawn where clusters are too few.
+        """
         items = self.shared(reference, condition)
         if not items:
             return {"value": None, "drop": None, "ci": None, "p": None}, UNDEFINED
         number = self.numbers(items, [reference, condition], lambda each: {"drop": each[reference] - each[condition]}, replicates)["drop"]
         value = defined(self.table(condition, items).metric())
-        return {"value": value, "drop": defined(number.value), **self.told(number, items)}, number
+        return {"value": value, "drop": defined(number.value), **self.told(number, items)}, UNDEFINED if self.few(items) else number
 
     def image_drops(self, reference: Condition, condition: Condition) -> dict[str, float]:
         """Drop of the metric on each image alone, where it is defined: to choose examples, not to conclude from."""
@@ -278,7 +281,8 @@ def _aggregate(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
     }
     row |= _worst(tally, items, [CLEAN, *conditions], lambda found: {"drop": make(found)["primary"]}, replicates)
     cells = ("primary", *(f"severity {step}" for step in steps), *entry.members)
-    return row, {name: made.get(name, UNDEFINED) for name in cells}
+    drawn = {} if tally.few(items) else made
+    return row, {name: drawn.get(name, UNDEFINED) for name in cells}
 
 
 def _worst(tally: Tally, items: Sequence[str], conditions: Sequence[Condition], make: Make, replicates: int) -> Facts:
@@ -302,16 +306,13 @@ def _families(tally: Tally, measured: Mapping[str, tuple[Facts, Cells]]) -> Fact
     Adds "band" to every cell and to "primary", "p_holm" to the declared ones, and to each primary whether it is no drop.
     """
     declared, margin = tally.plan.facts["declared"], tally.plan.facts["margin"]
-    few = tally.few(list(tally.good(CLEAN)))
     for family in declared:
         rows = {name: each for name, each in measured.items() if each[0]["family"] == family}
         drawn = [(row, name, number) for row, cells in rows.values() for name, number in cells.items()]
-        found = [None] * len(drawn) if few else bands([number for *_, number in drawn])
-        for (row, name, _), band in zip(drawn, found, strict=True):
+        for (row, name, _), band in zip(drawn, bands([number for *_, number in drawn]), strict=True):
             _cell(row, name)["band"] = band
         for row, cells in rows.values():
-            unknown = {"ci90": None, "no_drop": None, "says": "too few clusters"}
-            row["primary"] |= unknown if few else equivalence(cells["primary"], margin)
+            row["primary"] |= equivalence(cells["primary"], margin) | ({"says": "too few clusters"} if "range" in row["primary"] else {})
             if "measure" in row:
                 row["primary"]["says"] = "not a drop"
     adjusted = holm([measured[name][0]["primary"]["p"] for name in declared.values()])
