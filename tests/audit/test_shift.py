@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import xaitools as xt
 from tests.probes.toys import CLASSES, SIDE, Boxes, Shapes
 from xaitools.adapters import SegmentationModel
 from xaitools.audit import make_plan, probe
@@ -18,6 +20,7 @@ from xaitools.audit.records import SHIFT, from_table
 from xaitools.audit.shift import Explainer, Pair
 from xaitools.audit.work import Worker
 from xaitools.cli.commands.probe import command
+from xaitools.data import Dataset
 from xaitools.errors import MethodError, XaiError
 from xaitools.probes import PROBES, Context, change
 from xaitools.types import Sample
@@ -213,20 +216,33 @@ def test_images_that_are_done_are_not_explained_again(tmp_path, monkeypatch):
     assert asked == [2]
 
 
+class Chosen:
+    """Some items of a dataset."""
+
+    def __init__(self, data: Dataset, indices: Sequence[int]) -> None:
+        self.data, self.indices, self.ids = data, indices, [data.ids[index] for index in indices]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.data[self.indices[index]]
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["unet-scenes", "faster-rcnn-scenes"])
 def test_relevance_lies_on_the_tag_and_leaves_it_for_the_cheating_twin_alone(name):
     """On scenes with the tag: the twin's lies on it beyond chance and leaves with it, the honest model's never does."""
-    import xaitools as xt
-
-    data = xt.load_dataset("scenes:test?n=60&shortcut=tag&rho=1&others=0&prevalence=1")
-    found = {}
+    scenes = xt.load_dataset("scenes:test?n=60&shortcut=tag&rho=1&others=0&prevalence=1")
+    data = Chosen(scenes, [index for index in range(len(scenes)) if scenes.describe(index).tag])
+    over, change = {}, {}
     for model in (name, f"{name}-tag"):
-        report = probe(xt.load_model(model), data, ["artifact.remove"], relevance=12).report
-        found[model] = row = report["probes"]["artifact.remove"]["relevance"]
-        assert row["n"] >= 10
-    over = {model: row["before"]["artefact"] - row["chance"]["before"]["artefact"] for model, row in found.items()}
-    changes = {model: row["change"]["artefact"]["ci"] for model, row in found.items()}
-    assert over[f"{name}-tag"] > 0.005 and changes[f"{name}-tag"][1] < -0.02
-    assert over[name] < 0 and changes[name][0] > -0.02
+        row = probe(xt.load_model(model), data, ["artifact.remove"]).report["probes"]["artifact.remove"]["relevance"]
+        assert row["n"] == len(data) == 12
+        over[model], change[model] = row["before"]["artefact"] - row["chance"]["before"]["artefact"], row["change"]["artefact"]["ci"]
+    assert over[f"{name}-tag"] > 0.005 and change[f"{name}-tag"][1] < 0
+    assert over[name] < 0 and change[name][0] > -0.02
