@@ -1,9 +1,10 @@
-"""Cue families on twins that cheat and on honest models: python benchmarks/probes.py [N] [PAIR ...]
+"""Cue families on twins that cheat and on honest models: python benchmarks/probes.py [N] [PAIR ...] [PROBE ...]
 
 Every pair is probed on the draw on which the twin was trained, its factor tied, and each honest model on a draw in which every factor is
 independent too.  Severity 3, N images (200).  Claims that are checked: the matching probe costs the twin more than any other cue family
 does, and 10 points more than the honest model; on the honest model the families whose factor was drawn independently stay within
-MARGIN, the upper end of their interval or else the drop alone.
+MARGIN.  ``angles`` in place of a pair turns the honest model's images and objects by ANGLES: scenes draw objects within 18 degrees of
+multiples of 72, so that 72 and 144 are angles that the model knows, and 36 and 180 lie between them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PAIRS = {
     "honest": ("unet-scenes", "", "", ""),
     "honest-boxes": ("faster-rcnn-scenes", "", "", ""),
 }
+ANGLES = (0, 20, 36, 60, 72, 90, 144, 180)
 MARGIN = 0.03
 MORE = 0.1
 
@@ -55,6 +57,15 @@ def table(pair: str, n: int, probes: tuple[str, ...]) -> None:
     claims(reports, matching)
 
 
+def angles(n: int) -> None:
+    model, dataset = xt.load_model("unet-scenes"), xt.load_dataset(f"scenes:test?n={n}")
+    print(f"\n| degrees, {dataset.name} | rotate | object_rotate |\n|---|---|---|")
+    for degrees in ANGLES:
+        params = {name: {"degrees": degrees} for name in ("rotate", "object_rotate")}
+        report = xt.probe(model, dataset, tuple(params), batch_size=16, params=params).report
+        print(f"| {degrees} | {' | '.join(cell(report['probes'][name]) for name in params)} |", flush=True)
+
+
 def claims(reports: list[dict[str, Any]], matching: str) -> None:
     drops = [{name: row["primary"]["drop"] for name, row in report["probes"].items()} for report in reports]
     if matching and drops[0].get(matching) is not None:
@@ -72,7 +83,7 @@ def claims(reports: list[dict[str, Any]], matching: str) -> None:
 if __name__ == "__main__":
     words = sys.argv[1:]
     count = next((int(word) for word in words if word.isdigit()), 200)
-    asked = [word for word in words if word in PAIRS] or list(PAIRS)
-    named = tuple(word for word in words if not word.isdigit() and word not in PAIRS)
+    asked = [word for word in words if word in (*PAIRS, "angles")] or [*PAIRS, "angles"]
+    named = tuple(word for word in words if not word.isdigit() and word not in (*PAIRS, "angles"))
     for each in asked:
-        table(each, count, named)
+        angles(count) if each == "angles" else table(each, count, named)

@@ -71,7 +71,7 @@ def command(
 
 def _speed(times: Any) -> str:
     share = f"the model took {100 * times['model_share']:.0f} % of the time"
-    return f"{times['images']} images in {times['seconds']:.1f} s, {times['images_per_second']:.1f} a second; {share}"
+    return f"{times['images']} images in {times['seconds']:.1f} s, {times['images_per_second']:.3g} a second; {share}"
 
 
 def _drops(report: Any) -> str:
