@@ -13,7 +13,7 @@ from xaitools.data import load_dataset
 from xaitools.probes import PROBES
 from xaitools.zoo import load_model
 
-SOUND = {"loss_before": 1.0, "loss_after": 3.0, "loss_step_0": 1.1, "loss_step_1": 2.0, "loss_step_2": 3.0, "blind": 0.0}
+SOUND = {"loss_before": 1.0, "loss_after": 3.0, "loss_step_0": 1.1, "loss_step_1": 2.0, "loss_step_2": 3.0, "without_gradient": 0.0}
 VALUES = {
     "clean-0": 0.9, "pgd-1": 0.6, "pgd-3": 0.1, "fgsm-1": 0.7, "fgsm-3": 0.4, "random_direction-1": 0.9, "random_direction-3": 0.89
 }  # fmt: skip
@@ -45,7 +45,7 @@ def test_a_sound_attack_is_not_accused():
     [
         ({}, {"loss_after": 1.0}, "did not raise the loss"),
         ({}, {"loss_step_2": 1.0}, "does not rise over the steps"),
-        ({}, {"blind": 0.25}, "on 25 % of the images the gradient is 0"),
+        ({}, {"without_gradient": 0.25}, "on 25 % of the images the gradient is 0"),
         ({"random_direction-3": 0.1}, {}, "pgd-3: hurts no more"),
         ({"pgd-3": 0.7, "fgsm-3": 0.8}, {}, "pgd-3: hurts less than the smaller pgd-1"),
         ({"fgsm-3": 0.0}, {}, "pgd-3: the single step of fgsm hurts more"),

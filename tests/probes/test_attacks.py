@@ -70,7 +70,7 @@ def test_attacks_stay_in_the_ball_and_raise_the_loss(where, name):
     for before, after in zip(samples, changed, strict=True):
         assert float((after.image - before.image).abs().max()) <= EPS + 1e-6
         assert after.tags["measured"]["loss_after"] > after.tags["measured"]["loss_before"]
-        assert after.tags["measured"]["blind"] == 0
+        assert after.tags["measured"]["without_gradient"] == 0
 
 
 def test_fgsm_is_one_step_along_the_sign(where):

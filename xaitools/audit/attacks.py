@@ -62,8 +62,8 @@ def _broken(tally: Tally, entry: Probe, severity: int) -> Iterator[str]:
         yield f"{condition.name}: the attack did not raise the loss; its gradients may be masked, so robustness is not shown"
     elif len(steps := curve(measured)) > 2 and steps[-1] <= steps[0]:
         yield f"{condition.name}: the loss does not rise over the steps; the gradient does not lead, so robustness is not shown"
-    if measured.get("blind", 0.0) > BLIND:
-        yield (f"{condition.name}: on {100 * measured['blind']:.0f} % of the images the gradient is 0 everywhere or not finite; it may be "
+    if (blind := measured.get("without_gradient", 0.0)) > BLIND:
+        yield (f"{condition.name}: on {100 * blind:.0f} % of the images the gradient is 0 everywhere or not finite; it may be "
                "masked, so robustness is not shown")  # fmt: skip
     if _above(tally, Condition(entry.control, severity), condition) is False and _above(tally, reference, condition) is not None:
         yield f"{condition.name}: hurts no more, beyond the interval, than a change of the same size that is not aimed ({entry.control})"

@@ -245,8 +245,8 @@ def _probe(name: str, row: Facts, report: Facts, picture: str | None) -> str:
 
 
 def _curve(losses: Sequence[float]) -> str:
-    """The mean loss of an attack over its steps, as a line; nothing below two points."""
-    if len(losses) < 2:
+    """The mean loss of an attack over its steps, as a line; nothing where one step was made."""
+    if len(losses) < 3:
         return ""
     width, height, low, high = 300, 60, min(losses), max(losses)
     across, down = (width - 8) / (len(losses) - 1), (height - 8) / ((high - low) or 1)

@@ -135,7 +135,7 @@ class Ascent:
         self.path = self.path or [*path, value.loss]
 
     def samples(self, samples: Sequence[Sample], empty: Sequence[bool] | None = None) -> list[Sample]:
-        """The samples with their best images; numbers for the records are loss_before, loss_after, loss_step_K and blind (0 or 1).
+        """The samples with their best images; the records get loss_before, loss_after, loss_step_K and without_gradient (0 or 1).
 
         ``empty`` are those whose truth gives nothing to attack: their gradient tells nothing.
         """
@@ -144,7 +144,7 @@ class Ascent:
             told = {"loss_before": self.before[row], "loss_after": self.loss[row]}
             told |= {f"loss_step_{step}": loss[row] for step, loss in enumerate(self.path)}
             if self.blind is not None and not (empty and empty[row]):
-                told["blind"] = self.blind[row]
+                told["without_gradient"] = self.blind[row]
             numbers = {name: float(number) for name, number in told.items()}
             found.append(replace(sample, image=self.images[row], tags={**sample.tags, MEASURED: numbers}))
         return found

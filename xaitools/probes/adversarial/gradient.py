@@ -21,7 +21,7 @@ Generators = Sequence[np.random.Generator]
 def fgsm(
     samples: Sequence[Sample], severity: int, generators: Generators, context: Context, *, eps: float | None = None, objective: str = "loss"
 ) -> list[Sample]:
-    """The fast gradient sign method (Goodfellow et al. 2015): every value moves by ``eps`` along the sign of the gradient, once.
+    """The fast gradient sign method (Goodfellow et al. 2015): every value moves by the radius along the sign of the gradient, once.
 
     Parameters as of pgd.  The image after the step is kept whatever came of it.
     """
