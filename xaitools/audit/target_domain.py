@@ -43,7 +43,10 @@ def target_domain(tally: Tally, entry: Probe) -> tuple[dict[str, Any], dict[str,
         )
         number = here.against(elsewhere)
     before, after = (table.metric() if shared.any() else np.nan for table in tables)
-    drop = {"value": defined(float(after)), "drop": defined(number.value), **tally.told(number, names[0])}
+    told = tally.told(number, names[0])
+    if tally.few(names[0]):  # a range would be one over the clusters of one side alone
+        number, told = UNDEFINED, {"ci": None, "p": None, "range": None}
+    drop = {"value": defined(float(after)), "drop": defined(float(before - after)), **told}
     per_class = [table.per_class() for table in tables]
     pairs = {name: (number, per_class[1][name]) for name, number in per_class[0].items()}
     sides = {"here": sorted(met[0] - met[1]), "elsewhere": sorted(met[1] - met[0])}
