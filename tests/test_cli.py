@@ -115,7 +115,7 @@ def test_probe_refuses_to_overwrite_and_resumes(run, tmp_path):
         "id,group,video\n" + "\n".join(f"test-{place:05},{'first' if place < 4 else 'last'},{place // 2}" for place in range(6))
     )
     arguments = ("probe", "scenes:test?n=6", "--model", SEGMENTER, "--probes", "fog", "--out", tmp_path / "run", "--quiet",
-                 "--groups", groups, "--cluster", "video", "--margin", 0.05)  # fmt: skip
+                 "--groups", groups, "--cluster", "video", "--margin", 0.05, "--relevance", 0)  # fmt: skip
     assert run(*arguments)[0] == 0
     report = (tmp_path / "run" / "report.json").read_bytes()
     one_line(run(*arguments), "--resume")

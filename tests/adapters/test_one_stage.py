@@ -288,18 +288,6 @@ def test_the_loss_of_fcos_rises_when_centerness_falls():
     assert float(model.loss(images, samples)) > 0.5 * float(before)
 
 
-def test_fcos_matches_as_in_training():
-    """torchvision's own rule, caught where it hands the matches on."""
-    model = model_of(fcos())
-    batch, features = model._features(model.normalise(picture(48, 60)[None]))
-    anchors, counts = model.module.anchor_generator(batch, features), model._counts(features)
-    truth = torch.tensor([[12.0, 10, 40, 38], [14.0, 12, 30, 36], [2.0, 2, 14, 16], [50.0, 50, 51, 51]], dtype=torch.float64)
-    model.module.head.compute_loss = lambda targets, outputs, anchors, matched: matched
-    (expected,) = model.module.compute_loss([{"boxes": truth, "labels": torch.ones(4)}], {}, anchors, counts)
-    ours = model._match(truth, anchors[0], counts)
-    assert torch.equal(ours, expected) and set(ours.tolist()) == {-1, 0, 1, 2}
-
-
 # -- what is refused
 
 

@@ -27,7 +27,7 @@ def told(values: dict[str, float] | None = None, **measured: float) -> list[str]
 
     def drop(one, other):
         off = values[one.name] - values[other.name]
-        return {"ci": [off - 0.02, off + 0.02]}
+        return {"ci": [off - 0.02, off + 0.02]}, None
 
     return attack_warnings(SimpleNamespace(
         plan=plan, good=lambda condition: {"a": 1}, drop=drop,

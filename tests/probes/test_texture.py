@@ -12,7 +12,7 @@ from xaitools.probes import PROBES, Context, change
 from xaitools.probes.synthesis import _bands, _joined, diffused, texture
 from xaitools.types import Sample
 
-NAMES = [name for name in PROBES if PROBES[name].family == "texture"]
+NAMES = [name for name in PROBES if PROBES[name].family == "texture" and not PROBES[name].measure]
 
 
 def context(**options: object) -> Context:

@@ -34,12 +34,9 @@ def target_domain(tally: Tally, entry: Probe) -> tuple[dict[str, Any], dict[str,
     number = UNDEFINED
     if shared.any():
         units = tally.units(names[0])
-        weights = (
-            image_weights(names[0], seed=seed, replicates=replicates, clusters=units),
-            image_weights(names[1], seed=seed, replicates=replicates),
-        )
         here, elsewhere = (
-            draw({"": table}, dict, drawn, together)[""] for table, drawn, together in zip(tables, weights, (units, None), strict=True)
+            draw({"": table}, dict, image_weights(ids, seed=seed, replicates=replicates, clusters=together), together)[""]
+            for table, ids, together in zip(tables, names, (units, None), strict=True)
         )
         number = here.against(elsewhere)
     before, after = (table.metric() if shared.any() else np.nan for table in tables)

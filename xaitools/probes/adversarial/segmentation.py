@@ -199,7 +199,8 @@ def _checkpoints(steps: int) -> set[int]:
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    return {int(np.ceil(share * steps)) for share in shares[1:] if np.ceil(share * steps) < steps}
+    found = {int(np.ceil(round(share * steps, 9))) for share in shares[1:]}
+    return {step for step in found if step < steps}
 
 
 def _own_miou(context: Context, samples: Sequence[Sample], images: Tensor) -> Tensor:
