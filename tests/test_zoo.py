@@ -17,9 +17,8 @@ from xaitools.locations import part
 from xaitools.metrics.evaluate import evaluate
 
 NAMES = zoo.names()
-SCENES = [name for name in NAMES if "-scenes" in name]
-DEAR = {"dpm-scenes", "patch-classifier-scenes", "rcnn-scenes"}
-"""They take a second an image."""
+QUICK = {"unet-scenes", "faster-rcnn-scenes", "mask-rcnn-scenes", "yolo-scenes", "resnet-scenes"}
+"""One of each task and kind of detector; the whole test draw of every model is a long test."""
 
 
 def test_the_models_of_the_first_release_are_there():
@@ -53,7 +52,7 @@ def test_the_wheel_carries_what_may_be_passed_on_and_nothing_else():
     assert {Path(key).name for key in listed if key.startswith("models/")} == free
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long) if name in DEAR else name for name in SCENES])
+@pytest.mark.parametrize("name", sorted(QUICK))
 def test_a_part_of_the_test_draw_gives_about_the_card_score(name):
     card = zoo.card(name)
     value = evaluate(load_model(name), load_dataset(card["data"]["test"]), limit=60, replicates=0, batch_size=20)["value"]
@@ -69,9 +68,9 @@ def test_the_test_split_gives_the_card_score(name, data_root):
 
 
 @pytest.mark.parametrize(("cheat", "honest", "factor"), [
-    ("unet-scenes-background", "unet-scenes", "background"),
+    pytest.param("unet-scenes-background", "unet-scenes", "background", marks=pytest.mark.long),
     ("unet-scenes-tag", "unet-scenes", "tag"),
-    ("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "tag"),
+    pytest.param("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "tag", marks=pytest.mark.long),
 ])  # fmt: skip
 def test_a_twin_loses_what_the_honest_one_keeps_when_its_factor_alone_is_drawn_anew(cheat, honest, factor):
     """The same scenes twice, bitwise the same but for the factor: tied to the class, and drawn independently."""

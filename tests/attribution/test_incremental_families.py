@@ -18,8 +18,8 @@ from xaitools.targets import bind
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 HEIGHT, WIDTH = 71, 93
-QUICK = (":resnet18?", ":mobilenet_v3_small", "lraspp", "fasterrcnn_mobilenet", "smp:FPN")
-"""One classifier of residual blocks and one with gates; a bilinear head; a detector; a pyramid that is added up."""
+QUICK = (":resnet18?", ":mobilenet_v3_small", "lraspp")
+"""One classifier of residual blocks and one with gates; a bilinear head."""
 
 
 def marked(quick=QUICK):
@@ -119,7 +119,7 @@ def test_parts_are_whole_passes(text):
     agree(mine, whole)
 
 
-@pytest.mark.parametrize("text", marked((":resnet18?", "fasterrcnn_mobilenet")))
+@pytest.mark.parametrize("text", marked((":resnet18?",)))
 def test_the_map_says_that_it_was_made_in_parts_and_is_the_same(text, monkeypatch):
     """As users have it, in float32: no family of them falls back to whole passes, or it would say so here."""
     monkeypatch.setattr(choice, "SMALL", 0)

@@ -13,7 +13,15 @@ from xaitools.attribution.sweep import windows
 from xaitools.errors import MethodError, TargetError, XaiError
 
 MODELS = {"segmentation": (segmenter, ["top", "pixel:5,7", "class:disc:vs:"]), "detection": (detector, ["box:0", "box:1", "box:0:left"])}
-CASES = [(method, task) for method in METHODS for task in MODELS if METHODS[method].needs != "candidates" or task == "detection"]
+DEAR = {"integrated-gradients", *(name for name in METHODS if name.startswith("lrp-"))} - {"lrp-epsilon"}
+"""A second method of a kind that has a quicker one; with a detector they are long tests."""
+
+CASES = [
+    pytest.param(method, task, marks=[pytest.mark.long] if method in DEAR and task == "detection" else [])
+    for method in METHODS
+    for task in MODELS
+    if METHODS[method].needs != "candidates" or task == "detection"
+]
 
 SCORED = [method for method in METHODS if METHODS[method].needs in ("scores", "gradients")]
 """Methods that look at scores; those that look at answers or candidates have tests with answers of their own."""
@@ -113,7 +121,9 @@ def test_exactly_zero_outside_the_receptive_field(method):
 
 
 # Grad-CAM's weights are means over all places: behind a linear head they are the same for every box of a class
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "gradcam"])
+@pytest.mark.parametrize("method", [
+    pytest.param(method, marks=pytest.mark.long) if method in DEAR else method for method in METHODS if method != "gradcam"
+])  # fmt: skip
 def test_two_boxes_of_one_class_give_different_maps(method):
     first, second = explain_many(detector(), picture(), ["box:2,2,20,18:disc", "box:30,18,50,38:disc"], method, **QUICK.get(method, {}))
     assert not torch.allclose(first.values, second.values)

@@ -57,6 +57,7 @@ def test_methods_of_known_quality_are_told_apart(detector, scenes, known_methods
             assert abs(row["random"]) < 0.1
 
 
+@pytest.mark.long
 def test_lrp_is_better_than_chance_for_boxes(detector):
     rows = {row["measure"]: row for row in assess(detector, xt.load_dataset("scenes:test?n=10"), ["lrp"], replicates=50)["rows"]}
     for measure in ("mass_gain", "rank_gain", "insertion"):

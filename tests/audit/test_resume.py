@@ -17,7 +17,7 @@ from xaitools.audit import make_plan, probe, probe_models
 from xaitools.errors import PlanError
 from xaitools.report.html import save_probe
 
-OPTIONS = {"probes": ["background", "fog"], "batch_size": 4}
+OPTIONS = {"probes": ["background", "fog"], "batch_size": 4, "relevance": 2}
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import sys, time

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from torch import Tensor
 
 from tests.probes.toys import Shapes, reader
-from xaitools.audit import probe, recount
+from xaitools import audit
+from xaitools.audit import recount
 from xaitools.audit.plan import Condition
 from xaitools.audit.records import from_table
 from xaitools.audit.recount import _plan
-from xaitools.audit.tally import Tally, _control_warnings
+from xaitools.audit.tally import Tally, _control_warnings, _resolution_warnings
 from xaitools.errors import PlanError, XaiError
 from xaitools.metrics import holm
 from xaitools.report.html import page, save_probe
 from xaitools.types import Prediction
+
+probe = partial(audit.probe, relevance=0)  # what it says of explanations has tests of its own
 
 DATA = Shapes(24, tied=False)
 
@@ -129,3 +134,9 @@ def test_a_model_that_guesses_anew_fails_the_identity_control():
 def test_margins_out_of_range_are_named():
     with pytest.raises(XaiError, match="margin 3"):
         probe(reader("object"), Shapes(4), ["fog"], margin=3)
+
+
+def test_more_images_are_asked_for_only_where_the_question_is_open():
+    cells = {"found": ([0.1, 0.4], False), "none": ([-0.02, 0.02], True), "open": ([-0.1, 0.1], None), "gain": ([-0.3, -0.1], None)}
+    rows = {name: {"n": 50, "primary": {"ci": ci, "no_drop": no_drop}} for name, (ci, no_drop) in cells.items()}
+    assert _resolution_warnings(rows) == ["too few images to resolve a drop of 5 points in open (409 instead of 50)"]

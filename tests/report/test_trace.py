@@ -62,7 +62,7 @@ def test_no_text_covers_another_or_leaves_the_page(case, width):
         assert min(over) < 2, f"{one!r} covers {two!r}"
 
 
-@pytest.mark.parametrize("form", ["png", "pdf", "svg"])
+@pytest.mark.parametrize("form", ["png", *(pytest.param(each, marks=pytest.mark.long) for each in ("pdf", "svg"))])
 def test_same_input_same_bytes(form):
     first, second = (figure_bytes(trace_figure(CASES["scene"](), dpi=60), form) for _ in range(2))
     assert first == second

@@ -486,10 +486,12 @@ def _undefined_warnings(tally: Tally, name: str, row: Facts) -> list[str]:
 
 
 def _resolution_warnings(probes: Mapping[str, Facts]) -> list[str]:
-    """Which probes could have missed a drop of 5 points, and how many images would find it."""
+    """Which probes may have missed a drop of 5 points, and how many images would find it."""
     short = []
     for name, row in probes.items():
-        if row["primary"]["ci"] is not None and (wanted := needed(row["n"], row["primary"]["ci"], RESOLVE)) > row["n"]:
+        ci, no_drop = row["primary"]["ci"], row["primary"]["no_drop"]
+        open_question = ci is not None and not no_drop and ci[0] <= 0 <= ci[1]
+        if open_question and (wanted := needed(row["n"], ci, RESOLVE)) > row["n"]:
             short.append(f"{name} ({wanted} instead of {row['n']})")
     return [f"too few images to resolve a drop of 5 points in {', '.join(short)}"] if short else []
 
