@@ -70,7 +70,7 @@ def prepared(name: str) -> Example:
         return scores, x, names, run(steps, x)
 
 
-QUICK = {("segnet", "lrp"), ("yolo", "lrp-alpha2beta1")}
+QUICK = {("yolo", "lrp-alpha2beta1")}
 WHOLE = [*SEGMENTERS, "faster-rcnn", "faster-rcnn-frozen", "mask-rcnn", "fast-rcnn", "yolo"]
 
 

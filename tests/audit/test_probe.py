@@ -213,7 +213,7 @@ def test_examples_are_worst_first_and_hold_both_predictions():
 def test_tally_needs_items_sound_on_both_sides():
     result = probe(reader("object"), Shapes(broken=(0,)), ["fog"])
     rows = from_table(result.records)
-    plan = probe.__globals__["make_plan"](reader("object"), Shapes(broken=(0,)), ["fog"])[0]
+    plan = audit.probe.__globals__["make_plan"](reader("object"), Shapes(broken=(0,)), ["fog"])[0]
     tally = Tally(plan, rows)
     clean, fog = plan.conditions[0], plan.conditions[-1]
     assert "shape-000" not in tally.shared(clean, fog) and len(tally.shared(clean, fog)) == 11
