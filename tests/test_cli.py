@@ -262,6 +262,30 @@ def test_ctrl_c_in_the_first_method_keeps_the_targets_that_were_done_one_by_one(
     assert [(row["target"], row["tensor"]) for row in rows] == [("box:0", ["occlusion-drise", 0])]
 
 
+def test_ctrl_c_in_a_sweep_keeps_its_windows_and_the_same_command_goes_on(run, monkeypatch, tmp_path):
+    from xaitools.attribution import kept
+
+    monkeypatch.setattr(kept, "PAUSE", 0.0)
+    write, written = kept.write_bytes, []
+
+    def sometimes(path, data):
+        write(path, data)
+        written.append(path)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept, "write_bytes", sometimes)
+    command = ("explain", "scenes:test?n=2", "--model", SEGMENTER, "--method", "saliency,occlusion-drise", "--out", tmp_path / "out")
+    status, _, err = run(*command)
+    assert status == 130 and "goes on from there" in err
+    first = tmp_path / "out" / "test-00000"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"test-00000"}
+    assert json.loads((first / "explanation.json").read_text())["explanations"][0]["method"] == "saliency"
+    assert list(first.glob("unfinished-*.safetensors"))
+    assert run(*command)[0] == 0
+    assert not list((tmp_path / "out").rglob("unfinished-*")) and len(list((tmp_path / "out").glob("*/explanation.json"))) == 2
+
+
 def test_help_does_not_wait_for_torch():
     code = "import sys, xaitools.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -13,6 +13,9 @@ from typing import Any
 from .errors import DataError
 
 DRAFT = ".draft"
+UNFINISHED = "unfinished-"
+"""Begins the names of files from which a computation that was broken off goes on."""
+
 MAX_JSON_BYTES = 64 * 2**20
 
 

@@ -137,7 +137,7 @@ def test_the_named_place_and_the_object_move_with_the_pixels(name, severity):
     plan, context = make_plan(model, data, [name], severities=[severity])
     explainer = Explainer(Worker(plan, context), plan)
     clean = data[0]
-    view = explainer._view(0, Condition(name, severity))
+    view = explainer.view(0, Condition(name, severity))
     pair = Pair(name, PROBES[name], CLEAN, Condition(name, severity))
     before, after = explainer._artefacts(clean, pair, clean, view.sample)
     assert before[26:, 26:].all() and before.sum() == 36 and view.target == "region:gt:disc:vs:"
@@ -154,7 +154,7 @@ def test_what_a_probe_adds_or_takes_is_its_artefact():
     clean = data[0]
 
     def place(name: str, before: Condition, after: Condition) -> Tensor | None:
-        samples = [explainer._view(0, each).sample for each in (before, after)]
+        samples = [explainer.view(0, each).sample for each in (before, after)]
         return explainer._artefacts(clean, Pair(name, PROBES[name], before, after), *samples)[1]
 
     gone = place("cooccurrence.remove", Condition("scored_subject", 1), Condition("cooccurrence.remove", 1))
@@ -168,7 +168,7 @@ def test_where_no_object_is_left_its_place_still_counts():
     data = Shapes(2)
     plan, context = make_plan(corner(), data, ["no_fg"])
     explainer = Explainer(Worker(plan, context), plan)
-    assert torch.equal(explainer._view(0, Condition("no_fg", 1)).place, data[0].masks[0])
+    assert torch.equal(explainer.view(0, Condition("no_fg", 1)).place, data[0].masks[0])
 
 
 def test_a_black_box_says_so_and_a_method_that_is_named_is_refused():
@@ -184,20 +184,20 @@ def test_a_black_box_says_so_and_a_method_that_is_named_is_refused():
 
 
 def test_where_lrp_is_refused_the_next_method_is_taken_and_said(monkeypatch):
-    explained = Explainer._explained
+    explained = Explainer.explained
 
     def refusing(self, view):
         if self.method == "lrp":
             raise MethodError("no rule for sort")
         return explained(self, view)
 
-    monkeypatch.setattr(Explainer, "_explained", refusing)
+    monkeypatch.setattr(Explainer, "explained", refusing)
     found = probe(corner(), Tagged(3), ["fog"]).report["relevance"]
     assert found["method"] == CROSS and found["notes"] == [f"{CROSS}, because lrp was refused: no rule for sort"]
 
 
 def test_none_is_asked_for_and_none_is_made(monkeypatch):
-    monkeypatch.setattr(Explainer, "_explained", None)
+    monkeypatch.setattr(Explainer, "explained", None)
     result = probe(corner(), Shapes(6), ["fog"], relevance=0)
     assert "not measured" in result.report["relevance"]["notes"][0]
     assert not any(row.condition.startswith(SHIFT) for row in from_table(result.records))

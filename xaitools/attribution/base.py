@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +28,12 @@ from ..errors import MethodError, XaiError
 from ..registry import Registry
 from ..targets import Target, bind, expand
 from ..types import Attribution, Decision, Panels, Prediction, Sample, Trace
+from .kept import Kept
 
 Ledger = tuple[tuple[str, float], ...]
 Progress = Callable[[int, int], None]
 
-GIVEN = ("progress", "sample", "data", "truth_classes")
+GIVEN = ("progress", "kept", "sample", "data", "truth_classes")
 """Keywords of a method that the call fills in; see ``explain_many``."""
 
 
@@ -128,6 +130,7 @@ def explain_many(
     data: Dataset | None = None,
     prediction: Prediction | None = None,
     progress: Progress | None = None,
+    unfinished: Path | None = None,
     **params: Any,
 ) -> list[Attribution]:
     """``explain`` for several targets of one image; methods that can share the forward pass do.
@@ -136,6 +139,7 @@ def explain_many(
     data           the dataset that gave ``sample``, whose class names its numbers stand for
     truth_classes  of these the names behind ``sample.semantic`` alone, where no dataset is at hand
     prediction     spares a second look when ``model.predict`` has already been called on this image
+    unfinished     a folder in which a long sweep keeps what it has found so far, and from which the same call goes on
     """
     entry = METHODS[method]
     values = parameters(entry, params)
@@ -153,7 +157,12 @@ def explain_many(
     decisions = [bind(each, prediction, sample, truth_classes) for target in targets for each in expand(target, prediction)]
     if not decisions:
         raise XaiError("no target; give at least one, e.g. top")
-    given = {"progress": progress, "sample": sample, "data": data, "truth_classes": truth_classes}
+    question = {
+        "method": method, "params": {name: str(each) for name, each in values.items()}, "seed": seed, "model": known.name,
+        "weights": known.weights_hash, "targets": [decision.target for decision in decisions], "dtype": str(known.dtype),
+    }  # fmt: skip
+    kept = None if unfinished is None else Kept.of(unfinished, question, images)
+    given = {"progress": progress, "kept": kept, "sample": sample, "data": data, "truth_classes": truth_classes}
     extra = {name: given[name] for name in GIVEN if name in inspect.signature(entry.function).parameters}
     generator = torch.Generator().manual_seed(seed)
     start = time.perf_counter()

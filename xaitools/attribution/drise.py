@@ -13,6 +13,7 @@ from ..adapters import Adapter
 from ..errors import MethodError
 from ..types import Decision
 from .base import Detail, Maps, Progress, method
+from .kept import Kept, keeping
 from .occlusion import still_found
 from .sweep import filled
 
@@ -40,6 +41,7 @@ def drise(
     fill: str = "mean",
     batch_size: int = 16,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Maps:
     """How much more of the target is found where a random mask shows a pixel than where it hides it; for black boxes too.
 
@@ -71,24 +73,28 @@ def drise(
     halves = [Moments.none(len(decisions), height, width) for _ in range(2)]
     values, agreed, stops = torch.zeros(len(decisions), height, width), [math.nan] * len(decisions), [0] * len(decisions)
     waiting, drawn = list(range(len(decisions))), 0
-    while waiting and drawn < masks:
-        end = min(drawn + CHECK, masks)
-        for start in range(drawn, end, size):
-            count = min(size, end - start)
-            shown = random_masks(count, height, width, cell, keep, generator)
-            batch = image.repeat(size, 1, 1, 1)  # the clean image fills a short batch, so that no change is exactly 0
-            batch[:count] = filling + shown[:, None].to(image) * (image - filling)
-            rises = (scores(batch) - clean)[:, :count]
-            for number, half in enumerate(halves):
-                own = slice((number - start) % 2, None, 2)
-                half.add(shown[own] - keep, rises[:, own])
-            if progress is not None:
-                progress(start + count, masks)
-        drawn = end
-        both = halves[0] + halves[1]
-        for row in waiting:
-            agreed[row], stops[row], values[row] = agreement(*(half.slope(row) for half in halves)), drawn, both.slope(row)
-        waiting = [row for row in waiting if not agreed[row] >= stability]
+    rises = torch.full((len(decisions), masks), torch.nan, dtype=clean.dtype)
+    with keeping(kept, clean[:, 0], {"rises": rises}) as note:
+        while waiting and drawn < masks:
+            end = min(drawn + CHECK, masks)
+            for start in range(drawn, end, size):
+                count = min(size, end - start)
+                shown, mine = random_masks(count, height, width, cell, keep, generator), rises[:, start : start + count]
+                if bool(mine.isnan().any()):  # else it was kept
+                    batch = image.repeat(size, 1, 1, 1)  # the clean image fills a short batch, so that no change is exactly 0
+                    batch[:count] = filling + shown[:, None].to(image) * (image - filling)
+                    mine.copy_((scores(batch) - clean)[:, :count])
+                    note()
+                for number, half in enumerate(halves):
+                    own = slice((number - start) % 2, None, 2)
+                    half.add(shown[own] - keep, mine[:, own])
+                if progress is not None:
+                    progress(start + count, masks)
+            drawn = end
+            both = halves[0] + halves[1]
+            for row in waiting:
+                agreed[row], stops[row], values[row] = agreement(*(half.slope(row) for half in halves)), drawn, both.slope(row)
+            waiting = [row for row in waiting if not agreed[row] >= stability]
     moved = values.flatten(1).any(1).tolist()
     details = [_detail(*each, masks, stability) for each in zip(stops, agreed, moved, strict=True)]
     return Maps(values, clean[:, 0], used={"score": "still found"}, details=details)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..adapters import Model, adapted
@@ -14,7 +15,7 @@ from .base import METHODS, Progress, explain_many, parameters
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while a method was at work; ``done`` is what was given before, never a map of half its windows."""
+    """Ctrl-C while a method was at work; ``done`` is what was given before, never a map of half its windows: see ``unfinished``."""
 
     def __init__(self, done: Explanation) -> None:
         super().__init__()
@@ -33,12 +34,13 @@ def explain_image(
     truth_classes: Sequence[str] = (),
     data: Dataset | None = None,
     progress: Progress | None = None,
+    unfinished: Path | None = None,
 ) -> Explanation:
     """All ``targets`` of ``sample.image`` by all ``methods``.
 
     ``params`` holds {method: {parameter: value}}.  Names and parameters are checked before the first long
     computation.  A pair that the method refuses becomes a ``Refusal``; when nothing is left, the refusal is raised.
-    ``truth_classes`` and ``data`` are those of ``explain_many``.  Ctrl-C raises ``Interrupted`` once there is a
+    ``truth_classes``, ``data`` and ``unfinished`` are those of ``explain_many``.  Ctrl-C raises ``Interrupted`` once there is a
     map, of the first method too where it takes the targets one by one.
     """
     given = params or {}
@@ -60,7 +62,7 @@ def explain_image(
     for entry in entries:
         options: dict[str, Any] = {
             "seed": seed, "sample": sample, "truth_classes": truth_classes, "data": data, "prediction": prediction,
-            "progress": progress, **given.get(entry.name, {}),
+            "progress": progress, "unfinished": unfinished, **given.get(entry.name, {}),
         }  # fmt: skip
         rows: list[Attribution | Refusal] = []
         try:

@@ -15,6 +15,7 @@ from ..errors import MethodError
 from ..types import REST, Decision, Prediction
 from . import speed
 from .base import Detail, Maps, Progress, default_score, method
+from .kept import Kept
 from .sweep import Score, make_sweep, swept
 
 
@@ -35,6 +36,7 @@ def occlusion(
     coarse_to_fine: int = 0,
     batch_size: int = 16,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Maps:
     """Mean fall of the score over the windows that hide a pixel; positive where the pixel speaks for the target.
 
@@ -69,7 +71,7 @@ def occlusion(
     plan = make_sweep(image, generator, window, stride, fill, batch_size, coarse=coarse_to_fine, half=bf16)
     singles = [scores_of([each]) for each in decisions] if len(decisions) > 1 else []
     with speed.channels_last(model.module, channels_last):
-        maps = swept(plan, scores_of(decisions), progress, incremental=incremental, singles=singles)
+        maps = swept(plan, scores_of(decisions), progress, incremental=incremental, singles=singles, kept=kept)
         if not bf16:
             return maps
         shown = torch.cat([image, image.flip(-1), image.mean((-2, -1), keepdim=True).expand_as(image)])
@@ -89,6 +91,7 @@ def occlusion_drise(
     fill: str = "mean",
     batch_size: int = 16,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Maps:
     """Is there still such a detection?  Mean fall of the best match over the windows that hide a pixel; for black boxes too.
 
@@ -101,16 +104,22 @@ def occlusion_drise(
     itself, under how many another box of its class in the unchanged image was (by the larger IoU), and under how many nothing
     of its class overlapped it: ``{"target": 480, "box:2": 20, "none": 29}``.
     """
-    matches: list[list[Tensor | None]] = []
+    plan = make_sweep(image, generator, window, stride, fill, batch_size, name="occlusion-drise")
+    matches, last = torch.full((len(plan.places), len(decisions), 4), torch.nan), list[list[Tensor | None]]()
 
     def watch(found: Sequence[Prediction]) -> None:
-        matches.extend([best_match(prediction, decision)[1] for decision in decisions] for prediction in found)
+        last[:] = [[best_match(prediction, decision)[1] for decision in decisions] for prediction in found]
 
-    plan = make_sweep(image, generator, window, stride, fill, batch_size, name="occlusion-drise")
-    maps = swept(plan, still_found(model, decisions, "occlusion-drise", watch), progress)
-    # a batch of clean images goes before the windows, and the last batch ends in clean images
-    under, clean = matches[plan.size : plan.size + len(plan.places)], model.predict(image)[0]
-    details = [_matched(clean, decision, [row[k] for row in under]) for k, decision in enumerate(decisions)]
+    def note(some: Sequence[int]) -> None:
+        for index, row in zip(some, last, strict=False):  # the last batch ends in clean images
+            for k, box in enumerate(row):
+                if box is not None:
+                    matches[index, k] = box
+
+    scores = still_found(model, decisions, "occlusion-drise", watch)
+    maps = swept(plan, scores, progress, kept=kept, beside={"matches": matches}, after=note)
+    clean = model.predict(image)[0]
+    details = [_matched(clean, decision, matches[:, k]) for k, decision in enumerate(decisions)]
     return replace(maps, used={**maps.used, "score": "still found"}, details=details)
 
 
@@ -155,15 +164,15 @@ def best_match(prediction: Prediction, decision: Decision) -> tuple[float, Tenso
     return float(matches.max()), prediction.boxes[same][matches.argmax()]
 
 
-def _matched(clean: Prediction, decision: Decision, matches: Sequence[Tensor | None]) -> Detail:
-    """Which boxes of the unchanged image the best matches under the windows were."""
+def _matched(clean: Prediction, decision: Decision, matches: Tensor) -> Detail:
+    """Which boxes of the unchanged image the best matches (windows, 4) were; NaN is none."""
     if clean.boxes is None or decision.box is None:
         return Detail()
     same = torch.where(clean.labels == decision.class_index)[0]
     places = torch.cat([decision.box[None].to(clean.boxes), clean.boxes[same]])
     names = ["target", *(f"box:{index}" for index in same.tolist())]
     # of equal overlaps numpy takes the first, which is the target
-    won = Counter("none" if box is None else names[int(box_iou(box[None], places)[0].numpy().argmax())] for box in matches)
+    won = Counter("none" if bool(box.isnan().any()) else names[int(box_iou(box[None], places)[0].numpy().argmax())] for box in matches)
     others = {name: won[name] for name in names[1:] if won[name]}
     told = ", ".join(f"{name} {times}" for name, times in others.items())
     kind = clean.classes[decision.class_index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..errors import MethodError
 from . import speed
 from .base import Detail, Maps, Progress
 from .incremental import Choice, Filling, Incremental, apart, batches, in_parts
+from .kept import Kept, keeping
 
 Window = tuple[int, int, int, int]
 Score = Callable[[Tensor], Tensor]
@@ -78,36 +79,50 @@ def make_sweep(
     return Sweep(image, window, stride, places, filling, min(batch_size, len(places)), coarse, half)
 
 
-def swept(plan: Sweep, scores: Score, progress: Progress | None, *, incremental: bool = False, singles: Sequence[Score] = ()) -> Maps:
-    """The mean falls of ``scores`` over the windows that hide a pixel; ``singles`` are the same scores one by one."""
+def swept(
+    plan: Sweep, scores: Score, progress: Progress | None, *, incremental: bool = False, singles: Sequence[Score] = (),
+    kept: Kept | None = None, beside: Mapping[str, Tensor] | None = None, after: Callable[[Sequence[int]], None] | None = None,
+) -> Maps:  # fmt: skip
+    """The mean falls of ``scores`` over the windows that hide a pixel; ``singles`` are the same scores one by one.
+
+    ``after`` is called with the numbers of the windows of a batch when their scores are known, to fill their rows of ``beside``,
+    tensors with one row for each window.  What is known goes into ``kept``, and windows that were kept are not asked again.
+    """
     image, places = plan.image, plan.places
     choice = Choice(None, "whole passes")
     if incremental:
         choice = in_parts(scores, image, plan.filling, places, plan.size, half=plan.half)
         if singles and apart(singles, choice, image, places, plan.size):
             alone = [
-                swept(plan, each, _share(progress, place, len(singles)), incremental=True) for place, each in enumerate(singles)
-            ]  # fmt: skip
+                swept(plan, each, _share(progress, place, len(singles)), incremental=True, kept=kept and kept.part(place))
+                for place, each in enumerate(singles)
+            ]
             values, scored = torch.cat([each.values for each in alone]), torch.cat([each.scores for each in alone])
             return Maps(values, scored, used=_used(plan), details=[Detail(each.used) for each in alone])
     engine = choice.engine
     clean = scores(image.expand(plan.size, -1, -1, -1)) if engine is None else engine.clean[:, None]
-    falls, known = torch.zeros(len(clean), len(places), dtype=torch.float64), np.zeros(len(places), bool)
+    falls, known = torch.zeros(len(clean), len(places), dtype=torch.float64), torch.zeros(len(places), dtype=torch.bool)
+    scored, tensors = clean[:, 0].cpu(), {"falls": falls, "known": known, **(beside or {})}
 
     def run(chosen: Sequence[int]) -> None:
+        chosen = [each for each in chosen if not known[each]]
         total = int(known.sum()) + len(chosen)
         for some, drops in _whole(plan, scores, clean, chosen) if engine is None else _parts(plan, engine, chosen):
+            if after is not None:
+                after(some)
             falls[:, some], known[some] = drops[:, : len(some)], True
+            note()
             if progress is not None:
                 progress(int(known.sum()), total)
 
     used = {"computed": choice.words}
-    if plan.coarse:
-        _coarse_to_fine(plan, falls, known, run)
-        used["windows"] = f"{known.sum()} of {len(places)}"
-    else:
-        run(range(len(places)))
-    return Maps(spread(plan, falls), clean[:, 0].cpu(), used=_used(plan) | used)
+    with keeping(kept, scored, tensors) as note:
+        if plan.coarse:
+            _coarse_to_fine(plan, falls, known, run)
+            used["windows"] = f"{known.sum()} of {len(places)}"
+        else:
+            run(range(len(places)))
+    return Maps(spread(plan, falls), scored, used=_used(plan) | used)
 
 
 def _used(plan: Sweep) -> dict[str, object]:
@@ -119,7 +134,7 @@ def _share(progress: Progress | None, place: int, count: int) -> Progress | None
     return None if progress is None else lambda done, total: progress(place * total + done, count * total)
 
 
-def _coarse_to_fine(plan: Sweep, falls: Tensor, known: np.ndarray, run: Callable[[Sequence[int]], None]) -> None:
+def _coarse_to_fine(plan: Sweep, falls: Tensor, known: Tensor, run: Callable[[Sequence[int]], None]) -> None:
     """Fills ``falls`` (K, windows) from a coarse grid and from the windows around the largest there."""
     rows, columns = speed.every(plan.grid, plan.coarse)
     numbers = np.arange(len(plan.places)).reshape(plan.grid)
@@ -127,7 +142,7 @@ def _coarse_to_fine(plan: Sweep, falls: Tensor, known: np.ndarray, run: Callable
     run(first.ravel().tolist())
     found = falls[:, first.ravel()].view(-1, *first.shape)
     near = numbers[speed.beside(found, rows, columns, plan.grid)]
-    run([each for each in near.tolist() if not known[each]])
+    run(near.tolist())
     between = speed.interpolated(found, rows, columns, plan.grid).flatten(1)
     falls[:, ~known] = between[:, ~known]
 

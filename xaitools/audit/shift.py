@@ -163,7 +163,7 @@ class Explainer:
             for item in items:
                 index = self.worker.dataset.ids.index(item)
                 try:
-                    self._explained(self._view(index, CLEAN))
+                    self.explained(self.view(index, CLEAN))
                 except DataError as error:  # this item says nothing of the method
                     refusal = str(error)
                 except (XaiError, RuntimeError) as error:
@@ -180,8 +180,8 @@ class Explainer:
         known: dict[Condition, tuple[View, Tensor, float] | None] = {}
         for condition in dict.fromkeys(each for pair in pairs for each in (pair.before, pair.after)):
             try:
-                view = self._view(index, condition)
-                known[condition] = (view, *self._explained(view))
+                view = self.view(index, condition)
+                known[condition] = (view, *self.explained(view))
             except (XaiError, RuntimeError):  # counted as undefined; a model's backward pass may raise anything
                 known[condition] = None
         clean = self.worker.dataset[index]
@@ -195,7 +195,7 @@ class Explainer:
                 statistics[name] = _shares(values, score, view.place, artefact)
         return Row(clean.id, SHIFT + pair.name, pair.after.severity, None, statistics)
 
-    def _view(self, index: int, condition: Condition) -> View:
+    def view(self, index: int, condition: Condition) -> View:
         clean = self.worker.dataset[index]
         (sample,) = self.worker.changed([clean], condition)
         if not isinstance(sample, Sample):
@@ -204,9 +204,9 @@ class Explainer:
         label = None if subject is None else self.context.key(subject)
         if not isinstance(label, int):
             raise DataError("no class of the model that this image is about")
-        place, box = self._subject(sample, label)
+        place, box = self.place(sample, label)
         if place is None and (condition == CLEAN or PROBES[condition.probe].family != "pose"):
-            place, box = self._subject(clean, label)  # the truth holds no object any more: where it was
+            place, box = self.place(clean, label)  # the truth holds no object any more: where it was
         truth = self.context.truth(sample)
         name = self.model.classes[label]
         if self.model.task == "classification":
@@ -218,7 +218,7 @@ class Explainer:
             return View(sample, str(Target("region", name, truth=True, versus="")), replace(truth, semantic=semantic), place)
         return View(sample, str(Target("given", name, place=box, versus="")), truth, place)
 
-    def _subject(self, sample: Sample, label: int) -> tuple[Tensor | None, tuple[float, ...]]:
+    def place(self, sample: Sample, label: int) -> tuple[Tensor | None, tuple[float, ...]]:
         """Where the objects of a class are, or for detectors the largest of them with its box; None where none is."""
         try:
             pieces = self.context.pieces(sample)
@@ -240,7 +240,7 @@ class Explainer:
         x1, y1, x2, y2 = sample.boxes[row].tolist()
         return pieces.masks[row], (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
 
-    def _explained(self, view: View) -> tuple[Tensor, float]:
+    def explained(self, view: View) -> tuple[Tensor, float]:
         """The map (H, W) and the explained margin."""
         (found,) = explain_many(
             self.model, view.sample.image, [view.target], self.method, seed=self.plan.seed, sample=view.truth,

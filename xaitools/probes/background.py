@@ -14,7 +14,7 @@ the same part of its truth, lest a drop be one of the truth.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,20 +27,16 @@ from torch import Tensor
 from ..data.fill import fill
 from ..data.objects import extents
 from ..data.present import rectangles
-from ..errors import DataError, XaiError
 from ..types import IGNORE, Sample
 from .base import MEASURED, contrast, probe
 from .geometry import kept
-from .objects import Context, cover
+from .objects import Context, Wanted, cover
 
 BLURS = (0.01, 0.02, 0.035, 0.05, 0.08)
 """Standard deviation of the blur by severity, as a share of the shorter side."""
 
 RECOLOURS = ((30, 6), (60, 10), (90, 14), (135, 18), (180, 22))
 """Degrees by which hues turn, and the tint in units of CIELAB, by severity."""
-
-Wanted = Callable[[Hashable, Hashable], bool]
-"""Whether a donor will do: (class of the image, class of the donor) -> bool."""
 
 
 @probe("mixed_same", family="background", needs=("objects", "donors"), degrees=False, reference="scored_objects")
@@ -166,14 +162,8 @@ def same_class_paste(
 
 def mixed(sample: Sample, generator: np.random.Generator, context: Context, donors: str, by: str, wanted: Sequence[Wanted]) -> Sample:
     """The objects of ``sample`` before the background of an image whose class is the first of ``wanted`` that there is."""
-    if by not in ("model", "truth"):
-        raise XaiError(f"by={by!r}: expected model (what the model sees in the donor) or truth (the donor's label)")
     foreground = context.foreground(sample)
-    subject = context.subject(sample)
-    if subject is None or (own := context.key(subject)) is None:
-        raise DataError("no class to choose a background by")
-    pool = context.donors(donors)
-    index = pool.draw(sample, generator, by, [partial(each, own) for each in wanted])
+    pool, index = context.donor(sample, generator, donors, by, wanted)
     height, width = foreground.shape
     found = before(sample, foreground, cover(pool.background(index), height, width))
     return replace(found, tags={**sample.tags, "donor": pool.context.dataset.ids[index]})

@@ -5,7 +5,9 @@ The subject is the class that the image is about: its label, else the class with
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -73,7 +75,7 @@ def paste(sample: Sample, severity: int, generator: np.random.Generator, context
     if subject is None:
         raise DataError("no object in this image")
     pool = context.donors(donors)
-    other, mask, kind = pool.stranger(sample, generator, context.key(subject))
+    other, mask, kind = pool.piece(sample, generator, partial(operator.ne, context.key(subject)))
     taken = _union(context.objects(sample))
     if sample.boxes is not None:
         taken |= _union(context.pieces(sample).masks)

@@ -7,6 +7,7 @@ other images of the same one, which asks about less.  Lengths follow the image's
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 
 import cv2
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..types import Sample
-from .base import probe
+from .base import contrast, probe
 from .objects import Context, cover
 
 FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
@@ -156,7 +157,36 @@ def colour_stats(sample: Sample, severity: int, generator: np.random.Generator, 
 
     Severity is the share of the way.  ``donors`` names the dataset that the other image comes from.
     """
-    other = _other(sample, generator, context, donors)
+    return _coloured(sample, _other(sample, generator, context, donors), severity)
+
+
+@probe("colour_same", family="domain", needs=("objects", "donors"))
+def colour_same(
+    sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "model"
+) -> Sample:
+    """As ``colour_stats``, of an image that shows the same class (``by``: to the model, or by truth, see ``mixed_same``)."""
+    pool, index = context.donor(sample, generator, donors, by, [operator.eq])
+    return _coloured(sample, pool.context.dataset[index], severity)
+
+
+@probe("colour_other", family="domain", needs=("objects", "donors"))
+def colour_other(
+    sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "model"
+) -> Sample:
+    """As ``colour_stats``, of an image that shows another class (``by``: to the model, or by truth, see ``mixed_rand``)."""
+    pool, index = context.donor(sample, generator, donors, by, [operator.ne])
+    return _coloured(sample, pool.context.dataset[index], severity)
+
+
+contrast(
+    "domain.gap",
+    of="colour_other",
+    against="colour_same",
+    about="The colours of an image of another class, against those of an image of the same class.",
+)
+
+
+def _coloured(sample: Sample, other: Sample, severity: int) -> Sample:
     own, aim = _opponent(sample.image), _opponent(other.image)
     (mean, spread), (goal, wide) = ((each.mean((1, 2), keepdim=True), each.std((1, 2), keepdim=True)) for each in (own, aim))
     new = _from_opponent((own - mean) * (wide / spread.clamp(min=1e-4)) + goal).clamp(0, 1)

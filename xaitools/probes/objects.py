@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,6 +40,10 @@ TEXTURE_CLASS = "texture_class"
 
 KEPT = 64 * 2**20
 """Bytes of painted backgrounds that are kept."""
+
+
+Wanted = Callable[[Hashable, Hashable], bool]
+"""Whether a donor will do: (class of the image, class of the donor) -> bool."""
 
 
 class Context:
@@ -187,6 +192,19 @@ class Context:
             self._donors[name] = Donors(self if data is self.dataset else Context(data, self.model), same=not name)
         return self._donors[name]
 
+    def donor(self, sample: Sample, generator: np.random.Generator, donors: str, by: str, wanted: Sequence[Wanted]) -> tuple[Donors, int]:
+        """Another image, of the dataset ``donors``, whose class is the first of ``wanted`` that there is; see ``Donors.draw``.
+
+        Raises DataError where there is none.
+        """
+        if by not in ("model", "truth"):
+            raise XaiError(f"by={by!r}: expected model (what the model sees in the donor) or truth (the donor's label)")
+        subject = self.subject(sample)
+        if subject is None or (own := self.key(subject)) is None:
+            raise DataError("no class to choose another image by")
+        pool = self.donors(donors)
+        return pool, pool.draw(sample, generator, by, [partial(each, own) for each in wanted])
+
     def subject(self, sample: Sample) -> str | None:
         """Name of the class the image is about: its label, else the class with the largest object area."""
         data = self.dataset
@@ -234,8 +252,10 @@ class Donors:
             except DataError:
                 continue
 
-    def stranger(self, sample: Sample, generator: np.random.Generator, own: Hashable) -> tuple[Sample, Tensor, str]:
-        """Another image, one of its objects (H, W) of another class than ``own`` (a ``Context.key``), and that class's name.
+    def piece(
+        self, sample: Sample, generator: np.random.Generator, takes: Callable[[Hashable], bool], what: str = "another class"
+    ) -> tuple[Sample, Tensor, str]:
+        """Another image, one of its objects (H, W) whose class (a ``Context.key``) ``takes`` takes, and that class's name.
 
         Raises DataError if there is none among ``FEW`` images.
         """
@@ -247,12 +267,12 @@ class Donors:
             fitting = [
                 (row, kind)
                 for row, kind in enumerate(context.kinds(pieces))
-                if kind and context.key(kind) != own and sizes[row] >= room and not ignored[row]
+                if kind and takes(context.key(kind)) and sizes[row] >= room and not ignored[row]
             ]
             if fitting:
                 row, kind = fitting[int(generator.integers(len(fitting)))]
                 return other, pieces.masks[row], kind
-        raise DataError(f"no object of another class among {min(FEW, len(context.dataset))} images")
+        raise DataError(f"no object of {what} among {min(FEW, len(context.dataset))} images")
 
     def background(self, index: int) -> Tensor:
         """(3, H, W): the image with its objects painted over."""

@@ -6,17 +6,20 @@ another, which are a dataset, ``cue-conflict:DIR``, and ``cue_decomposition`` on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..errors import DataError, XaiError
 from ..types import Sample
-from .base import aggregate, probe
+from .base import aggregate, contrast, probe
 from .geometry import choice, surface
 from .objects import TEXTURE_CLASS, Context
 from .synthesis import diffused, texture
@@ -32,6 +35,8 @@ SWAPPED = (0.4, 0.6, 0.8, 0.9, 1.0)
 
 Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Change = Callable[[Pixels, Mask], Pixels]
+Takes = Callable[[Hashable], bool]
 
 
 @probe("patch_shuffle", family="texture", needs=("objects",), default=True)
@@ -85,17 +90,43 @@ def swap(sample: Sample, severity: int, generator: np.random.Generator, context:
     subject = context.subject(sample)
     if subject is None:
         raise DataError("no object in this image")
-    pool = context.donors(donors)
-    other, mask, kind = pool.stranger(sample, generator, context.key(subject))
+    other, mask, kind = context.donors(donors).piece(sample, generator, partial(operator.ne, context.key(subject)))
+    found = _each(sample, context, _covering(other, mask, severity, generator), takes=partial(operator.ne, context.key(kind)))
+    return replace(found, tags={**sample.tags, "donor": other.id, "texture_class": kind})
+
+
+@probe("swap_same", family="texture", needs=("objects", "others"))
+def swap_same(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """Each object gets the texture of an object of its own class, from another image, made as for ``swap``: what a made texture costs
+    where it says the same."""
+    found, pool = sample, context.donors(donors)
+    for kind in dict.fromkeys(context.kinds(context.pieces(sample))):
+        if kind:
+            own = partial(operator.eq, context.key(kind))
+            other, mask, _ = pool.piece(sample, generator, own, "the same class")
+            found = _each(found, context, _covering(other, mask, severity, generator), takes=own)
+    if found is sample:
+        raise DataError("no object in this image")
+    return found
+
+
+contrast(
+    "texture.gap",
+    of="swap",
+    against="swap_same",
+    about="Objects with the texture of another class, against objects with a texture of their own class made in the same way.",
+)
+
+
+def _covering(other: Sample, mask: Tensor, severity: int, generator: np.random.Generator) -> Change:
+    """Lays the texture of the object ``mask`` of ``other`` over an object, at the size at which it lies there."""
     tile, unit = texture(other.image, mask, generator)
-    key = pool.context.key(kind)
 
     def painted(pixels: Pixels, inside: Mask) -> Pixels:
         new = _tiled(tile, np.sqrt(inside.sum()) / unit, inside.shape, generator)
         return pixels + np.float32(SWAPPED[severity - 1]) * (new - pixels)
 
-    found = _each(sample, context, painted, unlike=key)
-    return replace(found, tags={**sample.tags, "donor": other.id, "texture_class": kind})
+    return painted
 
 
 @probe("silhouette", family="texture", needs=("objects",), degrees=False)
@@ -140,13 +171,13 @@ aggregate(
 )
 
 
-def _each(sample: Sample, context: Context, change: Callable[[Pixels, Mask], Pixels], unlike: object = None) -> Sample:
+def _each(sample: Sample, context: Context, change: Change, takes: Takes | None = None) -> Sample:
     """``change`` applied to the box of every object, with all that is not object completed by its nearest pixels, and
-    pasted into its mask; objects of the class ``unlike`` (a ``Context.key``) stay.  Raises DataError where there is none."""
+    pasted into its mask; objects of classes (a ``Context.key``) that ``takes`` does not take stay.  DataError where there is none."""
     pixels = sample.image.permute(1, 2, 0).numpy()
     result = pixels.copy()
     empty = True
-    for inside in _masks(sample, context, unlike):
+    for inside in _masks(sample, context, takes):
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         result[box][inside[box]] = change(surface(pixels[box], inside[box]), inside[box])[inside[box]]
@@ -156,13 +187,13 @@ def _each(sample: Sample, context: Context, change: Callable[[Pixels, Mask], Pix
     return replace(sample, image=torch.from_numpy(result).permute(2, 0, 1).contiguous())
 
 
-def _masks(sample: Sample, context: Context, unlike: object) -> Iterator[Mask]:
-    if unlike is None:
+def _masks(sample: Sample, context: Context, takes: Takes | None) -> Iterator[Mask]:
+    if takes is None:
         yield from (mask for mask in context.objects(sample).numpy() if mask.any())
         return
     pieces = context.pieces(sample)
     for mask, kind in zip(pieces.masks.numpy(), context.kinds(pieces), strict=True):
-        if mask.any() and (not kind or context.key(kind) != unlike):
+        if mask.any() and takes(context.key(kind) if kind else None):
             yield mask
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import __version__
 from ..data.png import png
 from ..errors import DataError, PlanError, XaiError
-from ..files import DRAFT, folder_name, plain, read_json, write_bytes, write_json
+from ..files import DRAFT, UNFINISHED, folder_name, plain, read_json, write_bytes, write_json
 from ..types import TASKS, Attribution, Explanation, Prediction, Refusal
 from .trace_document import trace_document, trace_of, trace_text
 
@@ -140,21 +140,24 @@ def save_explanation(explanation: Explanation, out: str | Path, formats: Sequenc
 
 
 def save_explanations(
-    explanations: Sequence[Explanation], out: str | Path | None, formats: Sequence[str] = ("png",), *, layout: str = "single", **look: Any
-) -> tuple[list[dict[str, Any]], list[Path]]:
+    explanations: Sequence[Explanation], out: str | Path | None, formats: Sequence[str] = ("png",), *, layout: str = "single",
+    folders: Sequence[Path] | None = None, **look: Any,
+) -> tuple[list[dict[str, Any]], list[Path]]:  # fmt: skip
     """The documents of several images, and the files written for them: none without ``out``.
 
-    One image goes into ``out`` itself, several into one folder each, named after them.  With the layout ``sheet`` the
-    figure of all lies in ``out``, and the folders hold the maps.  Raises PlanError, before anything is written, when
+    One image goes into ``out`` itself, several into one folder each, named after them, unless ``folders`` says where each of
+    them goes.  With the layout ``sheet`` the figure of all lies in ``out``, and the folders hold the maps.  Raises PlanError,
+    before anything is written, when
     ``out`` holds anything else.
     """
     documents = [document(each) for each in explanations]
     if out is None:
         return documents, []
-    if len(explanations) == 1:
-        return documents, save_explanation(explanations[0], out, formats, layout=layout, **look)
-    sheet, folders = layout == "sheet", check_out(out, [each.name for each in explanations])
     root = Path(out).expanduser()
+    folders = folders or check_out(out, [each.name for each in explanations])
+    if list(folders) == [root]:
+        return documents, save_explanation(explanations[0], out, formats, layout=layout, **look)
+    sheet = layout == "sheet"
     figures = _figures(explanations, formats, {"layout": layout, **look}) if sheet else {}
     files = [path for each, folder in zip(explanations, folders, strict=True)
              for path in save_explanation(each, folder, () if sheet else formats, **look)]  # fmt: skip
@@ -221,7 +224,7 @@ def claimed(out: str | Path, document: str, others: Set[str], what: str) -> Path
     folder = Path(out).expanduser()
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"--out {out}: a file stands there; give a folder")
-    names = {path.name for path in folder.iterdir() if not path.name.endswith(DRAFT)} if folder.exists() else set()
+    names = {path.name for path in folder.iterdir() if not _left(path)} if folder.exists() else set()
     strange = names - others - {document}
     if strange or (names and document not in names):  # the others alone may be anybody's
         raise PlanError(f"--out {out}: holds {min(strange or names)!r}, which is no part of {what}; give a new or empty folder")
@@ -231,15 +234,23 @@ def claimed(out: str | Path, document: str, others: Set[str], what: str) -> Path
 def replace_files(folder: Path, document: str, value: Any, files: Mapping[str, bytes]) -> list[Path]:
     """Writes ``files`` and ``value`` as the JSON ``document`` in place of what the folder held; gives their paths.
 
-    The document goes first and comes last, so that a folder which has one is complete.
+    The document goes first and comes last, so that a folder which has one is complete.  What is unfinished there stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in [folder / document, *(path for path in folder.iterdir() if path.name not in files)]:
+    for stale in [
+        folder / document,
+        *(path for path in folder.iterdir() if path.name not in files and not path.name.startswith(UNFINISHED)),
+    ]:
         stale.unlink(missing_ok=True)
     for name, data in files.items():
         write_bytes(folder / name, data)
     write_json(folder / document, value)
     return [folder / name for name in (document, *files)]
+
+
+def _left(path: Path) -> bool:
+    """Whether a file is one from which a computation goes on, or half written: nothing that a result consists of."""
+    return path.name.endswith(DRAFT) or path.name.startswith(UNFINISHED)
 
 
 def check_out(out: str | Path, names: Sequence[str]) -> list[Path]:
@@ -270,7 +281,7 @@ def _claim(out: str | Path, also: Set[str] = frozenset()) -> Path:
         return folder
     if not folder.is_dir():
         raise PlanError(f"--out {out}: a file stands there; give a folder")
-    names = {path.name for path in folder.iterdir() if not path.name.endswith(DRAFT)}
+    names = {path.name for path in folder.iterdir() if not _left(path)}
     figures = {f"{name}.{each}" for name in ("figure", "ledger", "trace", "panels") for each in FORMATS}
     drawn = {name for name in names if name.startswith(DRAWN) and name.endswith(".png")}
     strange = names - {DOCUMENT, TENSORS, TRACE, PANELS} - figures - drawn - also

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +39,32 @@ def command(
 
     Several images, or a dataset such as "scenes:test?n=4", give one folder each, or with --layout sheet one figure.
     --method detection-trace shows how a detector came to its boxes: proposals or anchors, their scores, what was suppressed
-    and by what; it writes trace.json and the figure trace as well.  After Ctrl-C the images and methods that were done are written.
+    and by what; it writes trace.json and the figure trace as well.  After Ctrl-C the images and methods that were done are written,
+    and the same command with the same --out goes on with the windows or masks that were left.
     """
     from ...attribution.explanation import Interrupted, explain_image
+    from ...attribution.kept import clear, unfinished
     from ...report.store import check_formats, check_out, save_explanations
 
     names = at_commas(methods) or ["lrp"]
     wanted = check_formats(at_commas([formats]))
     params = parsed_settings(settings, {*names, "model"})
     pictures = list(named_pictures(inputs, limit))
+    folders: list[Path] = []
     if out is not None:  # before anything long
         from ...report.figures import check_look
 
         check_look(layout, scale, width_mm, dpi, font)
-        check_out(out, [name for name, _ in pictures])
+        folders = check_out(out, [name for name, _ in pictures])
     model = loaded_model(model_name, device, params.get("model", {}))
     done, skipped, stopped = [], [], False
-    for name, picture in pictures:
+    for (name, picture), folder in zip(pictures, folders or itertools.repeat(None), strict=False):
         try:
             sample, data = picture()
             with session.progress(name) as progress:
                 explanation = explain_image(
                     model, sample, targets or ("top",), names, name=name, seed=seed, params=params, data=data, progress=progress,
+                    unfinished=folder,
                 )  # fmt: skip
         except XaiError as error:
             if len(pictures) == 1:
@@ -68,20 +73,26 @@ def command(
             session.say(f"skipped {name}: {error}")
             continue
         except KeyboardInterrupt as stop:
-            done += [stop.done] if isinstance(stop, Interrupted) else []
+            if isinstance(stop, Interrupted):
+                done.append((stop.done, folder))
+            if unfinished(folders):
+                session.say(f"what was found so far is kept in {out}; the same command goes on from there")
             if not done or out is None:
                 raise
             stopped = True
             break
-        done.append(explanation)
+        done.append((explanation, folder))
     if not done:
         raise PlanError(f"none of {len(pictures)} images could be explained; the first: {skipped[0]['reason']}")
     look = {"scale": scale, "width_mm": width_mm, "dpi": dpi, "font": font, "titles": not no_titles}
-    documents, files = save_explanations(done, out, wanted, layout=layout, **look)
+    documents, files = save_explanations(
+        [each for each, _ in done], out, wanted, layout=layout, folders=[folder for _, folder in done if folder], **look
+    )
     for file in files:
         session.say(f"wrote {file}")
     if stopped:
         raise KeyboardInterrupt
+    clear(folders)
     result: Any = documents[0] if len(pictures) == 1 else {"explanations": documents, "skipped": skipped}
     session.result(result, "\n".join(_told(document) for document in documents))
 

@@ -1,0 +1,103 @@
+"""What a small thing beside the objects does, on models whose answer is known by hand and on the twins."""
+
+import numpy as np
+import pytest
+import torch
+
+import xaitools as xt
+from tests.audit.test_shift import Tagged, corner
+from tests.probes.toys import CLASSES, reader
+from xaitools.audit.plan import make_plan
+from xaitools.audit.records import Folder, Memory, Row
+from xaitools.audit.shift import Explainer
+from xaitools.audit.spots import SPOT, Spots, measure_spots, overlaps, spot_of, summary
+from xaitools.audit.work import Worker
+
+CROSS = "gradient-x-input"
+
+
+def explainer(model, data) -> Explainer:
+    plan, context = make_plan(model, data, ["fog"])
+    found = Explainer(Worker(plan, context), plan)
+    found.settle(CROSS, list(data.ids)[:4])
+    return found
+
+
+def test_the_spot_is_the_best_of_all_windows_tried_one_by_one():
+    dice = torch.Generator().manual_seed(3)
+    values, objects = torch.randn(30, 40, generator=dice), torch.zeros(30, 40, dtype=torch.bool)
+    objects[8:20, 10:25] = True
+    spot = spot_of(values, objects)
+    best = max(
+        ((float(values[y : y + 6, x : x + 6].clamp(min=0).sum()), y, x) for y in range(25) for x in range(35)
+         if not bool(objects[y : y + 6, x : x + 6].any())),
+    )  # fmt: skip
+    assert spot.box == (best[1], best[2], best[1] + 6, best[2] + 6)
+    assert spot.mass == pytest.approx(best[0] / float(values.clamp(min=0)[~objects].sum())) and spot.area == 36 / int((~objects).sum())
+    assert spot_of(-values.abs(), objects) is None and spot_of(values, torch.ones_like(objects)) is None
+
+
+def test_a_tag_that_a_model_reads_makes_its_class_wherever_it_is_moved():
+    found, _ = measure_spots(explainer(corner(), Tagged(24)), range(24), Memory())
+    disc = found[CLASSES[1]]
+    assert disc["place"]["xyxy"] == [26 / 32, 26 / 32, 1, 1] and disc["place"]["share"] == 1
+    assert disc["mass"] > 0.99 and disc["n"] == 12 and disc["moved"]["n"] == 24
+    assert disc["removed"]["value"] == disc["moved"]["value"] == 1.0 and disc["moved"]["ci"] == [1.0, 1.0]
+
+
+def test_what_a_model_does_not_read_changes_nothing():
+    data = Tagged(24)
+    found, rows = measure_spots(explainer(reader("object"), data), range(24), Memory())
+    assert all(each["moved"]["value"] == each["removed"]["value"] == 0.0 for each in found.values())
+    assert found or all("no place beside" in row.reason for row in rows)
+
+
+def test_the_summary_is_that_counted_by_hand_and_needs_some_images():
+    def row(number: int, label: int, box: tuple[float, ...], removed: tuple[float, float], moved: list[float]) -> Row:
+        statistics = {"label": [label], "box": box, "mass": [0.5], "area": [0.1], "removed": removed, "moved": moved}
+        return Row(f"{number}", SPOT, 0, None, {name: np.array(values, float) for name, values in statistics.items()})
+
+    corner_, elsewhere = (0.8, 0.8, 1.0, 1.0), (0.0, 0.0, 0.2, 0.2)
+    rows = [row(k, 1, corner_ if k < 9 else elsewhere, (0.6, 0.1), [0.5, 0.25, 0.75, 0.0] if k % 2 else []) for k in range(12)]
+    rows += [row(12 + k, 2, corner_ if k < 3 else elsewhere, (0, 0), []) for k in range(10)] + [row(30, 0, corner_, (0, 0), [])]
+    found = summary([*rows, Row("x", SPOT, 0, "broken")], ("a", "b", "c"), 0)
+    assert set(found) == {"b", "c"} and found["c"]["moved"] is None
+    assert found["b"]["place"] == {"xyxy": list(corner_), "share": 9 / 12, "others": 4 / 11}
+    assert found["b"]["removed"]["value"] == pytest.approx(0.5) and found["b"]["moved"]["value"] == pytest.approx(0.5)
+    assert found["b"]["moved"]["n"] == 12 and found["b"]["chance"] == pytest.approx(0.1)
+    assert overlaps(np.array([corner_]), np.array([corner_, elsewhere])).tolist() == [[1.0, 0.0]]
+
+
+def test_what_is_done_is_not_done_again_and_one_class_alone_is_no_error(tmp_path, monkeypatch):
+    class Discs(Tagged):
+        """All images have discs, so there is no image of another class."""
+
+        def __getitem__(self, index):
+            return super().__getitem__(index - index % self.kinds)
+
+    data = Discs(24)
+    store = Folder(tmp_path, "plan")
+    first, rows = measure_spots(explainer(corner(), data), range(24), store)
+    assert first[CLASSES[1]]["moved"] is None and first[CLASSES[1]]["removed"]["value"] == 1.0
+    monkeypatch.setattr(Spots, "row", None)
+    again, same = measure_spots(explainer(corner(), data), range(24), store)
+    assert again == first and [row.item for row in same] == [row.item for row in rows]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "honest", "factor", "low"), [
+    ("unet-scenes-tag", "unet-scenes", "shortcut=tag&prevalence=1&others=0", 0.3),
+    ("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "shortcut=tag&prevalence=1&others=0", 0.3),
+])  # fmt: skip
+def test_the_twins(name, honest, factor, low):
+    data = xt.load_dataset(f"scenes:test?n=100&{factor}")
+    tied = data.classes[0]
+    for model, reads in ((name, True), (honest, False)):
+        plan, context = make_plan(xt.load_model(model), data, ["fog"])
+        found = Explainer(Worker(plan, context), plan)
+        assert found.settle("auto", list(data.ids)[:4])[0]
+        result, _ = measure_spots(found, range(len(data)), Memory())
+        moved = result[tied]["moved"]
+        assert (moved["ci"][0] > low) is reads, (model, result)
+        assert (result[tied]["place"]["share"] > 0.5) is reads
+        assert reads or moved["ci"][0] < 0.05

@@ -1,0 +1,262 @@
+"""Does some small thing beside the objects decide?  Relevance says where to look, and moving what is there to other images says whether.
+
+Of each image, the class that it is about is explained (see ``shift``), and its *spot* is the window outside all objects where most
+positive relevance gathers.  What that shows is then
+
+  removed     painted over, beside the same at a random place of the same image: how much less is the class seen?
+  moved       pasted at the same place of images of other classes, beside the same place of another image of *their* class:
+              how much more is the spot's class seen there?
+
+A tag, a watermark or a companion that the model reads makes it see its class where there is none; the surroundings that a model
+merely looks at do not.  Whether spots lie at one place (a tag) or anywhere (a companion) is counted.  How much a class is
+seen, in [0, 1], is its probability in a classified image, its share of the pixels of the objects that the image is about, or the best
+score of its boxes on the largest of them (IoU 0.5).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import box_iou
+
+from ..data.fill import fill
+from ..errors import DataError, XaiError
+from ..metrics.statistics import image_weights, pooled_mean
+from ..probes.base import draws
+from ..types import Prediction, Sample
+from .plan import CLEAN, Condition, Piece
+from .records import Folder, Memory, Row
+from .shift import Explainer
+
+SPOT = "spot"
+"""Condition of the rows; they are no part of the metric."""
+
+SIDE = 0.2
+"""Of a spot, as a share of the image's shorter side."""
+
+MOVES = 2
+"""Images of other classes that each spot is moved to."""
+
+TRIES = 8
+"""Images looked at for one of them whose objects leave the place free."""
+
+SAME = 0.3
+"""Overlap (IoU) from which two spots count as at one place."""
+
+FEWEST = 10
+"""Of a class, images from which on it is judged."""
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """``box`` (top, left, bottom, right) in pixels, and the shares of positive relevance and of area in it, of all outside objects."""
+
+    box: tuple[int, int, int, int]
+    mass: float
+    area: float
+
+
+def spot_of(values: Tensor, objects: Tensor) -> Spot | None:
+    """Where a map (H, W) has most beside ``objects`` (H, W) bool; None where no window is free or nothing outside is positive."""
+    height, width = values.shape
+    side = max(4, round(SIDE * min(height, width)))
+    outside = values.clamp(min=0).double() * ~objects
+    total, free = float(outside.sum()), int((~objects).sum())
+    sums, covered = (_windows(each, side) for each in (outside, objects.double()))
+    sums = torch.where(covered < 0.5, sums, -1.0)
+    best = int(sums.argmax())
+    if total <= 0 or float(sums.flatten()[best]) <= 0:
+        return None
+    top, left = divmod(best, sums.shape[1])
+    return Spot((top, left, top + side, left + side), float(sums[top, left]) / total, side * side / free)
+
+
+def _windows(values: Tensor, side: int) -> Tensor:
+    """Sums over all windows of ``side``, by their top left corner."""
+    sums = F.pad(values.cumsum(0).cumsum(1), (1, 0, 1, 0))
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+
+
+class Spots:
+    """Finds and moves the spots of one image after another; ``explainer`` has settled on its method."""
+
+    def __init__(self, explainer: Explainer) -> None:
+        self.explainer, self.context, self.seed = explainer, explainer.context, explainer.plan.seed
+
+    def row(self, index: int) -> Row:
+        """What came of one image: ``label``, ``box`` in shares of its size, ``mass``, ``area``, both sides of ``removed`` and ``moved``."""
+        sample = self.context.dataset[index]
+        try:
+            values, _ = self.explainer.explained(self.explainer.view(index, CLEAN))
+            objects = self.context.foreground(sample)
+            spot = spot_of(values, objects)
+            if spot is None:
+                raise DataError("no place beside the objects speaks for the class")
+            label = self._label(sample)
+            generator = draws(self.seed, SPOT, 0, sample.id)
+            height, width = objects.shape
+            top, left, bottom, right = spot.box
+            statistics = {
+                "label": [label], "box": [top / height, left / width, bottom / height, right / width], "mass": [spot.mass],
+                "area": [spot.area], "removed": self._removed(sample, spot, objects, label, generator),
+                "moved": [each for pair in self._moved(sample, spot, label, generator) for each in pair],
+            }  # fmt: skip
+        except (XaiError, RuntimeError) as error:  # a model's backward pass may raise anything
+            return Row(sample.id, SPOT, 0, str(error).splitlines()[0])
+        return Row(sample.id, SPOT, 0, None, {name: np.array(values, float) for name, values in statistics.items()})
+
+    def _label(self, sample: Sample) -> int:
+        subject = self.context.subject(sample)
+        label = None if subject is None else self.context.key(subject)
+        if not isinstance(label, int):
+            raise DataError("no class of the model that this image is about")
+        return label
+
+    def _removed(self, sample: Sample, spot: Spot, objects: Tensor, label: int, generator: np.random.Generator) -> tuple[float, float]:
+        """How much less the class is seen without the spot, and without as much somewhere else beside the objects."""
+        side = spot.box[2] - spot.box[0]
+        free = _windows(objects.double(), side) < 0.5
+        apart = free.clone()
+        apart[max(0, spot.box[0] - side + 1) : spot.box[2], max(0, spot.box[1] - side + 1) : spot.box[3]] = False
+        free = apart if bool(apart.any()) else free
+        top, left = (torch.nonzero(free)[int(generator.integers(int(free.sum())))]).tolist()
+        images = [sample.image]
+        for box in (spot.box, (top, left, top + side, left + side)):
+            hole = torch.zeros_like(objects)
+            hole[box[0] : box[2], box[1] : box[3]] = True
+            images.append(fill(sample.image, hole, objects))
+        clean, without, elsewhere = (self._seen(each, sample, label) for each in self._predicted(images))
+        return clean - without, clean - elsewhere
+
+    def _moved(self, sample: Sample, spot: Spot, label: int, generator: np.random.Generator) -> Iterator[tuple[float, float]]:
+        """How much the class is seen in images of other classes with the spot, and with that place of another image of their class."""
+        donors = self.context.donors()
+        for _ in range(MOVES):
+            for _ in range(TRIES):
+                try:
+                    other = self.context.dataset[donors.draw(sample, generator, "truth", [partial(operator.ne, label)])]
+                    kin = self.context.dataset[donors.draw(other, generator, "truth", [partial(operator.eq, self._label(other))])]
+                except DataError:
+                    return
+                place = _at(spot.box, sample, other)
+                if bool(_cut(self.context.foreground(other), place).any()):
+                    continue
+                images = [_pasted(other.image, place, _cut(each.image, _at(spot.box, sample, each))) for each in (sample, kin)]
+                yield tuple(self._seen(each, other, label) for each in self._predicted(images))  # type: ignore[misc]
+                break
+
+    def _predicted(self, images: Sequence[Tensor]) -> list[Prediction]:
+        return list(self.explainer.model.predict(torch.stack(list(images))))
+
+    def _seen(self, prediction: Prediction, sample: Sample, label: int) -> float:
+        """How much the class is seen in what ``sample`` is about, see the module."""
+        if self.explainer.model.task == "classification":
+            return float(prediction.scores[prediction.labels == label].sum())
+        place, box = self.explainer.place(sample, self._label(sample))
+        if place is None:
+            raise DataError("nothing in this image is annotated as the class that it is about")
+        if prediction.semantic is not None:
+            return float((prediction.semantic[place] == label).double().mean())
+        assert prediction.boxes is not None
+        near = (prediction.labels == label) & (box_iou(torch.tensor([box]).to(prediction.boxes), prediction.boxes)[0] >= 0.5)
+        return float(prediction.scores[near].max()) if bool(near.any()) else 0.0
+
+
+def _at(box: Sequence[int], own: Sample, other: Sample) -> tuple[int, int, int, int]:
+    """The same place in another image, which may be of another size."""
+    (h, w), (height, width) = own.image.shape[-2:], other.image.shape[-2:]
+    top, left, bottom, right = (round(each * long / length) for each, long, length in
+                                zip(box, (height, width) * 2, (h, w) * 2, strict=True))  # fmt: skip
+    return top, left, max(bottom, top + 1), max(right, left + 1)
+
+
+def _cut(values: Tensor, box: Sequence[int]) -> Tensor:
+    top, left, bottom, right = box
+    return values[..., top:bottom, left:right]
+
+
+def _pasted(image: Tensor, box: Sequence[int], patch: Tensor) -> Tensor:
+    place = image.clone()
+    target = _cut(place, box)
+    if patch.shape != target.shape:
+        patch = F.interpolate(patch[None], target.shape[-2:], mode="bilinear", antialias=True)[0]
+    target.copy_(patch)
+    return place
+
+
+def measure_spots(
+    explainer: Explainer, indices: Sequence[int], store: Folder | Memory, replicates: int = 2000,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Facts, list[Row]]:  # fmt: skip
+    """What the spots of these items say, class by class (see ``summary``), and the rows that it rests on, each a piece of ``store``."""
+    spots, rows = Spots(explainer), list[Row]()
+    for done, index in enumerate(indices, 1):
+        piece, items = piece_of(index), [explainer.context.dataset.ids[index]]
+        found = store.read(piece, items)
+        if found is None:
+            found = [spots.row(index)]
+            store.write(piece, found)
+        rows += found
+        if progress is not None:
+            progress(done, len(indices))
+    return summary(rows, explainer.model.classes, explainer.plan.seed, replicates), rows
+
+
+def piece_of(index: int) -> Piece:
+    """The piece that holds the spot of one item."""
+    return Piece(index, Condition(SPOT, 0), (index,))
+
+
+def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: int = 2000) -> Facts:
+    """{class: {"n", "mass", "chance", "removed", "moved", "place"}} of the classes with ``FEWEST`` spots or more.
+
+    mass, chance   mean share of the relevance beside objects that lies in the spot, and of the area
+    removed        {"value", "ci"}: how much less of the class is seen without the spot than without as much elsewhere
+    moved          {"value", "ci", "n"}: how much more of it is seen in images of other classes that got the spot, than in those that got
+                   the same place of an image of their own; None where there is no other class
+    place          {"xyxy", "share", "others"}: the spot at the place of most others, in shares of the image, how many of the class's
+                   spots lie there, and how many of those of other classes
+    """
+    sound = [row for row in rows if row.reason is None]
+    labels = np.array([int(row.statistics["label"][0]) for row in sound], int)
+    found: Facts = {}
+    for label in np.unique(labels).tolist():
+        mine, others = ([row for row, each in zip(sound, labels, strict=True) if bool(each == label) is own] for own in (True, False))
+        if len(mine) < FEWEST:
+            continue
+        weights = image_weights([row.item for row in mine], seed=seed, replicates=replicates)
+        removed = [[float(np.subtract(*row.statistics["removed"]))] for row in mine]
+        moved = [np.subtract(*row.statistics["moved"].reshape(-1, 2).T).tolist() for row in mine]
+        boxes, strange = (np.array([row.statistics["box"] for row in some]).reshape(-1, 4) for some in (mine, others))
+        there = overlaps(boxes, boxes) >= SAME
+        best = int(there.sum(1).argmax())
+        away = overlaps(boxes[best : best + 1], strange)[0] >= SAME
+        top, left, bottom, right = boxes[best].tolist()
+        found[classes[label]] = {
+            "n": len(mine),
+            "mass": float(np.mean([row.statistics["mass"][0] for row in mine])),
+            "chance": float(np.mean([row.statistics["area"][0] for row in mine])),
+            "removed": pooled_mean(removed, weights),
+            "moved": {**pooled_mean(moved, weights), "n": sum(map(len, moved))} if any(moved) else None,
+            "place": {
+                "xyxy": [left, top, right, bottom],
+                "share": float(there[best].mean()),
+                "others": float(away.mean()) if len(away) else None,
+            },
+        }
+    return found
+
+
+def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """IoU (N, M) of boxes (top, left, bottom, right)."""
+    return box_iou(torch.from_numpy(np.asarray(one)), torch.from_numpy(np.asarray(other))).numpy()
