@@ -29,14 +29,14 @@ def test_the_spot_is_the_best_of_all_windows_tried_one_by_one():
     dice = torch.Generator().manual_seed(3)
     values, objects = torch.randn(30, 40, generator=dice), torch.zeros(30, 40, dtype=torch.bool)
     objects[8:20, 10:25] = True
-    spot = spot_of(values, objects)
+    spot = spot_of(values, objects, (0.2, 0.2))
     best = max(
         ((float(values[y : y + 6, x : x + 6].clamp(min=0).sum()), y, x) for y in range(25) for x in range(35)
          if not bool(objects[y : y + 6, x : x + 6].any())),
     )  # fmt: skip
     assert spot.box == (best[1], best[2], best[1] + 6, best[2] + 6)
     assert spot.mass == pytest.approx(best[0] / float(values.clamp(min=0)[~objects].sum())) and spot.area == 36 / int((~objects).sum())
-    assert spot_of(-values.abs(), objects) is None and spot_of(values, torch.ones_like(objects)) is None
+    assert spot_of(-values.abs(), objects, (0.2, 0.2)) is None and spot_of(values, torch.ones_like(objects), (0.2, 0.2)) is None
 
 
 def test_a_tag_that_a_model_reads_makes_its_class_wherever_it_is_moved():

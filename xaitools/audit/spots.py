@@ -1,9 +1,10 @@
 """Does some small thing beside the objects decide?  Relevance says where to look, and moving what is there to other images says whether.
 
-Of each image, the class that it is about is explained (see ``shift``), and its *spot* is the window outside all objects where most
-positive relevance gathers.  What that shows is then
+Of each image, the class that it is about is explained (see ``shift``).  For each of some window shapes, the place outside all objects
+where most positive relevance gathers is a candidate; the one without which least of the class is seen is the image's *spot*.
 
-  removed     painted over, beside the same at a random place of the same image: how much less is the class seen?
+  removed     painted over, beside the best of as many windows of the same shapes at random places of the same image: how much
+              less is the class seen?
   moved       pasted at the same place of images of other classes, beside the same place of another image of *their* class:
               how much more is the spot's class seen there?
 
@@ -39,8 +40,8 @@ from .shift import Explainer
 SPOT = "spot"
 """Condition of the rows; they are no part of the metric."""
 
-SIDE = 0.2
-"""Of a spot, as a share of the image's shorter side."""
+SHAPES = ((0.2, 0.2), (0.12, 0.4), (0.4, 0.12), (0.32, 0.32))
+"""Height and width of the windows, as shares of the image's shorter side: a thing, a line of writing, a post, a larger thing."""
 
 MOVES = 2
 """Images of other classes that each spot is moved to."""
@@ -66,25 +67,39 @@ class Spot:
     area: float
 
 
-def spot_of(values: Tensor, objects: Tensor) -> Spot | None:
-    """Where a map (H, W) has most beside ``objects`` (H, W) bool; None where no window is free or nothing outside is positive."""
-    height, width = values.shape
-    side = max(4, round(SIDE * min(height, width)))
+def spot_of(values: Tensor, objects: Tensor, shape: tuple[float, float]) -> Spot | None:
+    """The window of ``shape`` where a map (H, W) has most beside ``objects`` (H, W) bool; None where none is free or has anything."""
+    down, across = _sides(objects, shape)
     outside = values.clamp(min=0).double() * ~objects
     total, free = float(outside.sum()), int((~objects).sum())
-    sums, covered = (_windows(each, side) for each in (outside, objects.double()))
-    sums = torch.where(covered < 0.5, sums, -1.0)
-    best = int(sums.argmax())
-    if total <= 0 or float(sums.flatten()[best]) <= 0:
+    sums = torch.where(_windows(objects.double(), down, across) < 0.5, _windows(outside, down, across), -1.0)
+    if total <= 0 or not sums.numel() or float(sums.max()) <= 0:
         return None
-    top, left = divmod(best, sums.shape[1])
-    return Spot((top, left, top + side, left + side), float(sums[top, left]) / total, side * side / free)
+    top, left = divmod(int(sums.argmax()), sums.shape[1])
+    return Spot((top, left, top + down, left + across), float(sums[top, left]) / total, down * across / free)
 
 
-def _windows(values: Tensor, side: int) -> Tensor:
-    """Sums over all windows of ``side``, by their top left corner."""
+def _sides(objects: Tensor, shape: tuple[float, float]) -> tuple[int, int]:
+    short = min(objects.shape)
+    down, across = (max(3, round(each * short)) for each in shape)
+    return down, across
+
+
+def _windows(values: Tensor, down: int, across: int) -> Tensor:
+    """Sums over all windows of that size, by their top left corner."""
     sums = F.pad(values.cumsum(0).cumsum(1), (1, 0, 1, 0))
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return sums[down:, across:] - sums[:-down, across:] - sums[down:, :-across] + sums[:-down, :-across]
+
+
+def _elsewhere(objects: Tensor, spot: Spot, generator: np.random.Generator) -> tuple[int, int, int, int]:
+    """A random window of the spot's shape beside the objects, and apart from the spot where there is room."""
+    down, across = spot.box[2] - spot.box[0], spot.box[3] - spot.box[1]
+    free = _windows(objects.double(), down, across) < 0.5
+    apart = free.clone()
+    apart[max(0, spot.box[0] - down + 1) : spot.box[2], max(0, spot.box[1] - across + 1) : spot.box[3]] = False
+    places = torch.nonzero(apart if bool(apart.any()) else free)
+    top, left = places[int(generator.integers(len(places)))].tolist()
+    return top, left, top + down, left + across
 
 
 class Spots:
@@ -99,16 +114,17 @@ class Spots:
         try:
             values, _ = self.explainer.explained(self.explainer.view(index, CLEAN))
             objects = self.context.foreground(sample)
-            spot = spot_of(values, objects)
-            if spot is None:
+            candidates = [each for shape in SHAPES if (each := spot_of(values, objects, shape)) is not None]
+            if not candidates:
                 raise DataError("no place beside the objects speaks for the class")
             label = self._label(sample)
             generator = draws(self.seed, SPOT, 0, sample.id)
+            spot, removed = self._removed(sample, candidates, objects, label, generator)
             height, width = objects.shape
             top, left, bottom, right = spot.box
             statistics = {
                 "label": [label], "box": [top / height, left / width, bottom / height, right / width], "mass": [spot.mass],
-                "area": [spot.area], "removed": self._removed(sample, spot, objects, label, generator),
+                "area": [spot.area], "removed": removed,
                 "moved": [each for pair in self._moved(sample, spot, label, generator) for each in pair],
             }  # fmt: skip
         except (XaiError, RuntimeError) as error:  # a model's backward pass may raise anything
@@ -122,21 +138,18 @@ class Spots:
             raise DataError("no class of the model that this image is about")
         return label
 
-    def _removed(self, sample: Sample, spot: Spot, objects: Tensor, label: int, generator: np.random.Generator) -> tuple[float, float]:
-        """How much less the class is seen without the spot, and without as much somewhere else beside the objects."""
-        side = spot.box[2] - spot.box[0]
-        free = _windows(objects.double(), side) < 0.5
-        apart = free.clone()
-        apart[max(0, spot.box[0] - side + 1) : spot.box[2], max(0, spot.box[1] - side + 1) : spot.box[3]] = False
-        free = apart if bool(apart.any()) else free
-        top, left = (torch.nonzero(free)[int(generator.integers(int(free.sum())))]).tolist()
-        images = [sample.image]
-        for box in (spot.box, (top, left, top + side, left + side)):
-            hole = torch.zeros_like(objects)
-            hole[box[0] : box[2], box[1] : box[3]] = True
-            images.append(fill(sample.image, hole, objects))
-        clean, without, elsewhere = (self._seen(each, sample, label) for each in self._predicted(images))
-        return clean - without, clean - elsewhere
+    def _removed(
+        self, sample: Sample, candidates: Sequence[Spot], objects: Tensor, label: int, generator: np.random.Generator
+    ) -> tuple[Spot, tuple[float, float]]:
+        """The candidate without which least of the class is seen, and how much less that is than with it; and the same number for as
+        many windows of the same shapes elsewhere."""
+        boxes = [each.box for each in candidates] + [_elsewhere(objects, each, generator) for each in candidates]
+        images = [sample.image, *(fill(sample.image, _hole(objects, box), objects) for box in boxes)]
+        clean, *left = (self._seen(each, sample, label) for each in self._predicted(images))
+        falls = [clean - each for each in left]
+        count = len(candidates)
+        best = max(range(count), key=lambda place: (falls[place], candidates[place].mass / candidates[place].area))
+        return candidates[best], (falls[best], max(falls[count:]))
 
     def _moved(self, sample: Sample, spot: Spot, label: int, generator: np.random.Generator) -> Iterator[tuple[float, float]]:
         """How much the class is seen in images of other classes with the spot, and with that place of another image of their class."""
@@ -178,6 +191,12 @@ def _at(box: Sequence[int], own: Sample, other: Sample) -> tuple[int, int, int, 
     top, left, bottom, right = (round(each * long / length) for each, long, length in
                                 zip(box, (height, width) * 2, (h, w) * 2, strict=True))  # fmt: skip
     return top, left, max(bottom, top + 1), max(right, left + 1)
+
+
+def _hole(objects: Tensor, box: Sequence[int]) -> Tensor:
+    hole = torch.zeros_like(objects)
+    _cut(hole, box).fill_(True)
+    return hole
 
 
 def _cut(values: Tensor, box: Sequence[int]) -> Tensor:
