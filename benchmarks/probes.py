@@ -1,20 +1,22 @@
 """Cue families on twins that cheat and on honest models: python benchmarks/probes.py [N] [PAIR ...] [PROBE ...]
 
 Every pair is probed on the draw on which the twin was trained, its factor tied, and each honest model on a draw in which every factor is
-independent too.  Severity 3, N images (200).  Claims that are checked: the matching probe costs the twin more than any other cue family
-does, and 10 points more than the honest model; on the honest model the families whose factor was drawn independently stay within
-MARGIN.  ``angles`` in place of a pair turns the honest model's images and objects by ANGLES: scenes draw objects within 18 degrees of
-multiples of 72, so that 72 and 144 are angles that the model knows, and 36 and 180 lie between them.
+independent too.  Severity 3, N images (200), the probes of QUESTIONS unless others are named, of which each asks about one cue and not
+how robust a model is: fog and turns to angles that were never shown cost an honest model too.  Claims that are checked: the
+matching probe costs the twin more than any other cue family does, and 10 points more than the honest model; on the honest model
+the families whose factor was drawn independently stay within MARGIN.  ``tier`` in place of a pair times the default tier, and ``angles``
+turns the honest model's images and objects by ANGLES: scenes draw objects within 18 degrees of multiples of 72, so that 72 and 144 are
+angles that the model knows, and 36 and 180 lie between them.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import xaitools as xt
-from xaitools.probes.base import CUES
 
 PAIRS = {
     "background": ("unet-scenes-background", "unet-scenes", "shortcut=background&rho=1", "gap"),
@@ -23,6 +25,9 @@ PAIRS = {
     "honest": ("unet-scenes", "", "", ""),
     "honest-boxes": ("faster-rcnn-scenes", "", "", ""),
 }
+QUESTIONS = ("domain.gap", "texture.gap", "gap", "object_rotate", "cooccurrence.remove", "artifact.paste")
+PARAMS = {"object_rotate": {"degrees": 72}}
+TIER = ("unet-scenes", "faster-rcnn-scenes")
 ANGLES = (0, 20, 36, 60, 72, 90, 144, 180)
 MARGIN = 0.03
 MORE = 0.1
@@ -30,7 +35,8 @@ MORE = 0.1
 
 def measured(name: str, data: str, n: int, probes: tuple[str, ...]) -> dict[str, Any]:
     dataset = xt.load_dataset(f"scenes:test?n={n}{'&' if data else ''}{data}")
-    return xt.probe(xt.load_model(name), dataset, probes or CUES, batch_size=16).report
+    params = {} if probes else PARAMS
+    return xt.probe(xt.load_model(name), dataset, probes or QUESTIONS, batch_size=16, relevance=0, params=params).report
 
 
 def cell(row: Mapping[str, Any]) -> str:
@@ -62,8 +68,17 @@ def angles(n: int) -> None:
     print(f"\n| degrees, {dataset.name} | rotate | object_rotate |\n|---|---|---|")
     for degrees in ANGLES:
         params = {name: {"degrees": degrees} for name in ("rotate", "object_rotate")}
-        report = xt.probe(model, dataset, tuple(params), batch_size=16, params=params).report
+        report = xt.probe(model, dataset, tuple(params), batch_size=16, relevance=0, params=params).report
         print(f"| {degrees} | {' | '.join(cell(report['probes'][name]) for name in params)} |", flush=True)
+
+
+def tier(n: int) -> None:
+    print(f"\n| default tier, scenes:test?n={n} | seconds | images a second | the model's share |\n|---|---|---|---|")
+    for name in TIER:
+        start = time.perf_counter()
+        times = xt.probe(xt.load_model(name), xt.load_dataset(f"scenes:test?n={n}"), batch_size=16).run["times"]
+        seconds = time.perf_counter() - start
+        print(f"| {name} | {seconds:.0f} | {times['images_per_second']:.1f} | {100 * times['model_share']:.0f} % |", flush=True)
 
 
 def claims(reports: list[dict[str, Any]], matching: str) -> None:
@@ -83,7 +98,8 @@ def claims(reports: list[dict[str, Any]], matching: str) -> None:
 if __name__ == "__main__":
     words = sys.argv[1:]
     count = next((int(word) for word in words if word.isdigit()), 200)
-    asked = [word for word in words if word in (*PAIRS, "angles")] or [*PAIRS, "angles"]
-    named = tuple(word for word in words if not word.isdigit() and word not in (*PAIRS, "angles"))
+    others = {"angles": angles, "tier": tier}
+    asked = [word for word in words if word in (*PAIRS, *others)] or [*PAIRS, *others]
+    named = tuple(word for word in words if not word.isdigit() and word not in (*PAIRS, *others))
     for each in asked:
-        angles(count) if each == "angles" else table(each, count, named)
+        others[each](count) if each in others else table(each, count, named)

@@ -13,7 +13,8 @@ from xaitools.audit import recount
 from xaitools.audit.plan import Condition
 from xaitools.audit.records import from_table
 from xaitools.audit.recount import _plan
-from xaitools.audit.tally import Tally, _control_warnings, _resolution_warnings
+from xaitools.audit.reporting import _control_warnings, _resolution_warnings
+from xaitools.audit.tally import Tally
 from xaitools.errors import PlanError, XaiError
 from xaitools.metrics import holm
 from xaitools.report.html import page, save_probe

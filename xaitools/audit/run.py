@@ -22,8 +22,9 @@ from .folder import claim, claim_parent, write_run
 from .gains import add_gains
 from .plan import CLEAN, MARGIN, RELEVANCE, Plan, make_plan
 from .records import Folder, Memory, Row, joined
+from .reporting import make_report
 from .shift import measure_shift, piece_of
-from .tally import Tally, make_report
+from .tally import Tally
 from .work import Worker
 
 Progress = Callable[[int, int], None]
