@@ -17,6 +17,7 @@ _NAMES = {
     "explain_many": "attribution",
     "evaluate": "metrics.evaluate",
     "probe": "audit",
+    "audit": "audit",
     "counterfactual_table": "audit.counterfactual",
     "strongest_activations": "audit.activations",
     "figure": "report.figures",
@@ -33,6 +34,7 @@ _NAMES = {
     "Trace": "types",
     "Activations": "types",
     "ProbeResult": "types",
+    "AuditReport": "types",
     "XaiError": "errors",
 }
 
@@ -43,7 +45,8 @@ def __getattr__(name: str) -> Any:
     # torch takes seconds to import; ``xaitools --help`` and a typo should not wait for it
     if name not in _NAMES:
         raise AttributeError(f"module 'xaitools' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    module = importlib.import_module(f".{_NAMES[name]}", __name__)
+    return module if name == "audit" else getattr(module, name)  # the package of that name is the function too
 
 
 def __dir__() -> list[str]:

@@ -360,3 +360,8 @@ class ProbeResult:
     records: Any
     run: Mapping[str, Any]
     examples: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class AuditReport(ProbeResult):
+    """A probe run and what follows from it: ``report`` also holds "findings", one for each cue family, and "spots"."""

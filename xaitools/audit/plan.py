@@ -138,10 +138,12 @@ def make_plan(
     margin: float = MARGIN,
     relevance: int = RELEVANCE,
     relevance_method: str = "auto",
+    further: Mapping[str, Any] | None = None,
 ) -> tuple[Plan, Context]:
     """The plan, and the context in which its pieces are done.
 
-    ``clusters``, ``groups`` and ``margin`` change no prediction, only what is made of them; see ``probe``.
+    ``clusters``, ``groups`` and ``margin`` change no prediction, only what is made of them; see ``probe``.  ``further`` are facts of
+    who asks, on which the result depends too.
 
     Raises XaiError for an unknown probe or parameter and for numbers out of range, DataError when the dataset has
     no truth for the model.  A probe that the model or the data cannot serve becomes a warning.
@@ -187,6 +189,7 @@ def make_plan(
         "declared": declared_numbers(chosen),
         "margin": margin,
         "relevance": {"images": relevance, "method": relevance_method},
+        **(further or {}),
         "seed": seed,
         "batch_size": batch_size,
         "code": code_version(),

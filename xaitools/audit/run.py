@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,14 @@ from ..files import folder_name
 from ..probes import Context
 from ..types import ProbeResult
 from .clock import Clock
-from .examples import make_examples
+from .examples import Example, make_examples
 from .folder import claim, claim_parent, write_run
 from .gains import add_gains
-from .plan import CLEAN, MARGIN, RELEVANCE, Plan, make_plan
+from .plan import CLEAN, MARGIN, RELEVANCE, Piece, Plan, make_plan
 from .records import Folder, Memory, Row, joined
 from .reporting import make_report
 from .shift import measure_shift, piece_of
-from .tally import Tally
+from .tally import Facts, Tally
 from .work import Worker
 
 Progress = Callable[[int, int], None]
@@ -123,12 +124,38 @@ def folder_names(models: Sequence[Model]) -> list[str]:
     return names
 
 
+@dataclass(eq=False)
+class Carried:
+    """A plan that was carried out, and what is needed to ask more of the same model, data and folder."""
+
+    tally: Tally
+    worker: Worker
+    store: Folder | Memory
+    report: Facts
+    rows: list[Row]
+    examples: tuple[Example, ...]
+    out: Path | None
+    start: dict[str, Any]
+
+    def ended(self) -> dict[str, Any]:
+        """The content of run.json, written where there is a folder."""
+        return _end(self.start, self.out, self.worker.clock)
+
+
 def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress: Progress | None) -> ProbeResult:
+    done = carry_out(plan, context, out, resume, progress)
+    return ProbeResult(done.report, joined(done.rows), done.ended(), done.examples)
+
+
+def carry_out(
+    plan: Plan, context: Context, out: Path | None, resume: bool, progress: Progress | None, also: Iterable[Piece] = ()
+) -> Carried:  # fmt: skip
+    """All of a plan's pieces, and what follows from them; ``also`` are pieces of others that its folder may hold."""
     store: Folder | Memory = Memory()
     if out is not None:
         claim(out, plan, resume)
         store = Folder(out, plan.identity)
-        store.tidy([*plan.pieces(), *(piece_of(index) for index in plan.members[CLEAN.probe])])
+        store.tidy([*plan.pieces(), *(piece_of(index) for index in plan.members[CLEAN.probe]), *also])
     run = _start(plan, out)
     worker = Worker(plan, context)
     rows = _all_pieces(plan, worker, store, progress)
@@ -141,8 +168,7 @@ def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress:
     explained = _explaining(plan)
     told = None if progress is None else lambda share: progress(total - explained + round(share * explained), total)
     rows += measure_shift(tally, worker, report, store, told)
-    examples = make_examples(tally, worker, report)
-    return ProbeResult(report, joined(rows), _end(run, out, worker.clock), examples)
+    return Carried(tally, worker, store, report, rows, make_examples(tally, worker, report), out, run)
 
 
 def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:

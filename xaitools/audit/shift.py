@@ -284,7 +284,8 @@ def _shares(values: Tensor, score: float, place: Tensor | None, artefact: Tensor
 def _summary(tally: Tally, pair: Pair, rows: Sequence[Row]) -> Facts:
     """What relevance did under one probe, each number a mean over the ``n`` images on which it is defined on both sides.
 
-    before, after  the share of each part, None where no image has the part; ``chance`` the share of its area
+    before, after  the share of each part, None where no image has the part; ``chance`` the share of its area; ``before_ci`` the 95 %
+                   interval of the first, from ``FEWEST`` images on
     change         after less before, with the number of images and, from ``FEWEST`` of them on, a 95 % interval from the drop's draws
     margin         the mean of what is explained, and in how many images it is above 0
     undefined      images without a map, or with one that is zero
@@ -293,14 +294,15 @@ def _summary(tally: Tally, pair: Pair, rows: Sequence[Row]) -> Facts:
     whole = ~np.isnan(sides[0][:, 1:4]).all(1) & ~np.isnan(sides[1][:, 1:4]).all(1)
     found: Facts = {"condition": pair.after.name, "n": int(whole.sum()), "undefined": int((~whole).sum())}
     names = ("before", "after")
-    found |= {name: {} for name in (*names, "change")} | {"chance": {name: {} for name in names}, "margin": {}}
+    found |= {name: {} for name in (*names, "before_ci", "change")} | {"chance": {name: {} for name in names}, "margin": {}}
     for column, part in enumerate(PARTS, 1):
         known = ~np.isnan(sides[0][:, column]) & ~np.isnan(sides[1][:, column])
         for name, side in zip(names, sides, strict=True):
             found[name][part] = _mean(side[known, column])
             found["chance"][name][part] = _mean(side[known, column + len(PARTS)])
         items = [row.item for row, each in zip(rows, known, strict=True) if each]
-        found["change"][part] = _change(tally, pair, items, sides[1][known, column] - sides[0][known, column])
+        found["before_ci"][part] = _mean_of(tally, pair, items, sides[0][known, column])["ci"]
+        found["change"][part] = _mean_of(tally, pair, items, sides[1][known, column] - sides[0][known, column])
     for name, side in zip(names, sides, strict=True):
         found["margin"][name] = {"mean": _mean(side[whole, 0]), "above_0": int((side[whole, 0] > 0).sum())}
     return found
@@ -310,9 +312,9 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _change(tally: Tally, pair: Pair, items: Sequence[str], differences: NDArray[np.float64]) -> Facts:
+def _mean_of(tally: Tally, pair: Pair, items: Sequence[str], values: NDArray[np.float64]) -> Facts:
     if not items:
         return {"value": None, "ci": None, "n": 0}
     weights = tally.weights(items, int(tally.plan.params[pair.name]["bootstraps"]))
-    found = pooled_mean([[each] for each in differences.tolist()], weights)
+    found = pooled_mean([[each] for each in values.tolist()], weights)
     return {"value": found["value"], "ci": found["ci"] if len(items) >= FEWEST else None, "n": len(items)}

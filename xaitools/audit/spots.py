@@ -33,10 +33,10 @@ from ..metrics.statistics import image_weights, pooled_mean
 from ..probes.base import draws
 from ..types import Prediction, Sample
 from .plan import CLEAN, Condition, Piece
-from .records import Folder, Memory, Row
+from .records import SHIFT, Folder, Memory, Row
 from .shift import Explainer
 
-SPOT = "spot"
+SPOT = SHIFT + "spot"
 """Condition of the rows; they are no part of the metric."""
 
 SHAPES = ((0.2, 0.2), (0.12, 0.4), (0.4, 0.12), (0.32, 0.32))
@@ -50,6 +50,9 @@ TRIES = 8
 
 SAME = 0.3
 """Overlap (IoU) from which two spots count as at one place."""
+
+NOWHERE = "no place beside the objects speaks for the class"
+"""Why an image has no spot where the model has looked at nothing there: an answer, and no failure."""
 
 FEWEST = 10
 """Of a class, images from which on it is judged."""
@@ -115,7 +118,7 @@ class Spots:
             objects = self.context.foreground(sample)
             candidates = [each for shape in SHAPES if (each := spot_of(values, objects, shape)) is not None]
             if not candidates:
-                raise DataError("no place beside the objects speaks for the class")
+                raise DataError(NOWHERE)
             label = self._label(sample)
             generator = draws(self.seed, SPOT, 0, sample.id)
             spot = self._chosen(sample, candidates, objects, label)
@@ -237,9 +240,10 @@ def piece_of(index: int) -> Piece:
 
 
 def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: int = 2000) -> Facts:
-    """{class: {"n", "mass", "chance", "removed", "moved", "place"}} of the classes with ``FEWEST`` spots or more.
+    """{class: {"n", "mass", "chance", "ratio", "removed", "moved", "place"}} of the classes with ``FEWEST`` spots or more.
 
-    mass, chance   mean share of the relevance beside objects that lies in the spot, and of the area
+    mass, chance   mean share of the relevance beside objects that lies in the spot, and of the area; ``ratio`` {"value", "ci"} is the
+                   mean of their ratio
     removed        {"value", "ci"}: how much less of the class is seen without the spot than without as much elsewhere
     moved          {"value", "ci", "n"}: how much more of it is seen in images of other classes that got the spot, than in those that got
                    the same place of an image of their own; None where there is no other class
@@ -265,6 +269,7 @@ def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: 
             "n": len(mine),
             "mass": float(np.mean([row.statistics["mass"][0] for row in mine])),
             "chance": float(np.mean([row.statistics["area"][0] for row in mine])),
+            "ratio": pooled_mean([(row.statistics["mass"] / row.statistics["area"]).tolist() for row in mine], weights),
             "removed": pooled_mean(removed, weights),
             "moved": {**pooled_mean(moved, weights), "n": sum(map(len, moved))} if any(moved) else None,
             "place": {

@@ -1,7 +1,7 @@
 """The command line: arguments -> one library call -> print.  One file in ``commands`` is one command.
 
 Standard output holds the result, standard error progress and messages.  Exit status: 0 done, 2 the input or the
-arguments are at fault (one line), 130 after Ctrl-C, 1 anything else.
+arguments are at fault (one line), 3 a shortcut was found (audit --fail-on-finding), 130 after Ctrl-C, 1 anything else.
 """
 
 from __future__ import annotations

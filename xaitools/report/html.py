@@ -16,6 +16,7 @@ from ..audit.records import parquet_bytes
 from ..files import write_bytes, write_json, write_text
 from ..probes import CUES
 from ..types import ProbeResult
+from .findings import findings_section, model_card, spots_section
 from .gains import GAIN, gains_words
 from .page import figure_bytes
 from .parts import (
@@ -65,8 +66,9 @@ def write_report(results: Mapping[str, ProbeResult], out: str | Path) -> list[Pa
     return written + save_comparison(results, out)
 
 
-def save_probe(result: ProbeResult, out: str | Path) -> list[Path]:
-    """Writes report.json, report.html and figures/*.png into ``out``, and records and run.json if no run wrote them there.
+def save_probe(result: ProbeResult, out: str | Path, *, images: bool = True) -> list[Path]:
+    """Writes report.json, report.html and figures/*.png into ``out``, and records and run.json if no run wrote them there; of an audit
+    also model-card.md.  Without ``images`` there are no figures.
 
     Raises PlanError where ``out`` holds anything else.
     """
@@ -75,12 +77,15 @@ def save_probe(result: ProbeResult, out: str | Path) -> list[Path]:
     if not (folder / RUN).exists():
         write_json(folder / RUN, result.run)
         write_bytes(folder / RECORDS / "all.parquet", parquet_bytes(result.records))
-    figures = dict(_figures(result))
+    figures = dict(_figures(result)) if images else {}
     for name, png in figures.items():
         write_bytes(folder / "figures" / f"{name}.png", png)
     write_text(folder / "report.html", page(result.report, figures))
     write_json(folder / "report.json", result.report)
-    return [folder / "report.json", folder / "report.html", *(folder / "figures" / f"{name}.png" for name in figures)]
+    card = [folder / "model-card.md"] if "findings" in result.report else []
+    for path in card:
+        write_text(path, model_card(result.report))
+    return [folder / "report.json", folder / "report.html", *card, *(folder / "figures" / f"{name}.png" for name in figures)]
 
 
 def _figures(result: ProbeResult) -> Iterator[tuple[str, bytes]]:
@@ -98,9 +103,11 @@ def page(report: Facts, figures: Mapping[str, bytes]) -> str:
         pictures[name] = found if len(found) <= left else ""
         left -= len(pictures[name])
     body = [
-        title("shortcut probes", report["model"], report["dataset"]),
+        title("audit" if "findings" in report else "shortcut probes", report["model"], report["dataset"]),
         _summary(report),
+        findings_section(report),
         warnings(report["warnings"]),
+        spots_section(report),
         _headline(report),
         _families(report),
         _groups(report),
@@ -111,7 +118,7 @@ def page(report: Facts, figures: Mapping[str, bytes]) -> str:
         _skipped(report["skipped"]),
         _settings(report),
     ]
-    return document(f"{report['model']}: shortcut probes", body)
+    return document(f"{report['model']}: {'audit' if 'findings' in report else 'shortcut probes'}", body)
 
 
 def _summary(report: Facts) -> str:

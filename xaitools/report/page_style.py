@@ -33,6 +33,12 @@ svg{display:block}
 .part-context{fill:#cfc8c2;background:#cfc8c2}.chance{stroke:var(--ink);stroke-width:1.4}
 .keys{white-space:nowrap}.key{display:inline-block;width:10px;height:10px;margin:0 4px 0 8px;border-radius:2px}
 img{display:block;width:100%;height:auto;margin-top:12px;border:1px solid var(--line);border-radius:4px;background:#fff}
+.cards{display:grid;gap:14px}
+.card{background:var(--card);border:1px solid var(--line);border-left:5px solid var(--soft);border-radius:4px;padding:12px 16px}
+.card h3{margin:0;font-size:17px;display:inline}.card p{margin:4px 0}
+.card.relies{border-left-color:var(--cue)}.card.open{border-left-color:var(--edge)}
+.verdict{float:right;font-size:12.5px;letter-spacing:.06em;text-transform:uppercase;color:var(--soft)}
+.relies .verdict{color:var(--cue);font-weight:700}
 .pair{display:flex;flex-wrap:wrap;gap:8px 40px;align-items:flex-start}
 .notes{margin:4px 0 10px;padding-left:20px;color:var(--soft)}
 summary{cursor:pointer;color:var(--soft);padding:6px 0}

@@ -1,0 +1,111 @@
+"""An audit of models whose cue is known by hand: what reads a corner, what reads the border, and what reads the object."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import xaitools as xt
+from tests.audit.test_shift import Tagged, corner
+from tests.probes.toys import CLASSES, Boxes, Shapes, reader
+from xaitools.adapters import SegmentationModel
+from xaitools.audit.examine import audit
+from xaitools.audit.verdict import QUESTIONS, RULES, Case, Measured, cases, finding
+from xaitools.errors import PlanError, XaiError
+from xaitools.probes import CUES
+
+QUICK = {"robustness": False, "relevance": 20, "relevance_method": "gradient-x-input"}
+
+
+def verdicts(report) -> dict[str, str]:
+    return {row["shortcut"]: row["verdict"] for row in report["findings"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_for_all():
+    """Nets this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tagged():
+    return audit(corner(), Tagged(32), **QUICK)
+
+
+def test_a_model_that_reads_a_corner_relies_on_an_artefact_and_the_background_is_not_blamed(tagged):
+    found = {row["shortcut"]: row for row in tagged.report["findings"]}
+    assert tuple(found) == CUES
+    assert found["artifact"]["verdict"] == "relies" and found["artifact"]["strength"] == 1.0
+    assert found["background"]["verdict"] == "undecided" and "see artifact" in str(found["background"]["evidence"])
+    assert found["cooccurrence"]["verdict"] == found["texture"]["verdict"] == "no evidence"
+    assert all(row["would_refute"] and row["evidence"][0]["kind"] == "intervention" for row in found.values())
+
+
+def test_a_model_that_reads_the_border_relies_on_the_background_and_an_honest_one_on_nothing():
+    found = verdicts(audit(reader("border"), Shapes(32), **QUICK).report)
+    assert found["background"] == "relies" and found["artifact"] == "no evidence"
+    found = verdicts(audit(reader("object"), Shapes(32), **QUICK).report)
+    assert found["background"] == found["artifact"] == found["cooccurrence"] == "no evidence"
+    assert found["texture"] == "relies"  # it names objects by their colour
+
+
+def test_neither_kind_of_evidence_is_enough_alone():
+    sure, none = Measured(0.6, [0.5, 0.7], 50, "lost"), Measured(0.0, [-0.01, 0.01], 50, "lost")
+    seen, unseen = Measured(0.5, [0.4, 0.6], 50, "there"), Measured(0.01, [0.0, 0.02], 50, "there")
+    open_ = Measured(0.12, [0.02, 0.22], 50, "lost")
+    pairs = (("relies", sure, seen), ("no evidence", sure, unseen), ("no evidence", none, seen), ("undecided", open_, seen))
+    for verdict, cause, trace in pairs:
+        assert finding(Case("background", cause, trace), False)["verdict"] == verdict
+    assert finding(Case("background", sure, replace(seen, ci=None)), False)["verdict"] == "undecided"
+    assert finding(Case("background", sure, seen, doubt="because"), False)["verdict"] == "undecided"
+    told = finding(Case("background", open_, seen), True)
+    assert told["declared"] and told["would_refute"].startswith("about 1251 images in place of 50")  # half width 0.1, 0.02 from 0.1
+
+
+def test_what_cannot_be_assessed_is_undecided_everywhere():
+    class Discs(torch.nn.Module):
+        """All it sees are discs."""
+
+        def forward(self, x):
+            return torch.stack([0 * x[:, 0], 1 + 0 * x[:, 0], 0 * x[:, 0]], 1)
+
+    report = audit(SegmentationModel(Discs(), CLASSES, background=0, name="blind"), Shapes(16), **QUICK).report
+    assert report["clean"]["value"] < 0.05 and set(verdicts(report).values()) == {"undecided"}
+    assert all("not assessable" in str(row["evidence"]) for row in report["findings"])
+
+
+def test_a_black_box_gets_its_drops_and_says_what_is_missing():
+    report = audit(Boxes(), Shapes(16), robustness=False, relevance=4).report
+    assert report["spots"]["method"] is None and "black box" in report["spots"]["note"]
+    assert verdicts(report)["background"] in ("undecided", "no evidence") and "relies" not in verdicts(report).values()
+
+
+def test_an_audit_is_saved_resumed_and_refused(tagged, tmp_path):
+    out = tmp_path / "run"
+    first = audit(corner(), Tagged(32), out=out, **QUICK)
+    assert first.report == tagged.report
+    files = {path.name for path in xt.save(first, out)}
+    assert {"report.json", "report.html", "model-card.md"} <= files
+    assert json.loads((out / "report.json").read_text())["findings"] == tagged.report["findings"]
+    page, card = (out / "report.html").read_text(), (out / "model-card.md").read_text()
+    assert "The model relies on <b>artifact</b>" in page and "Beside the objects" in page and "| artifact | relies | 100.0 |" in card
+    for path in list((out / "records").iterdir())[::2]:
+        path.unlink()
+    assert audit(corner(), Tagged(32), out=out, resume=True, **QUICK).report == tagged.report
+    with pytest.raises(PlanError, match="audit"):
+        audit(corner(), Tagged(32), out=out, resume=True, allow=["artifact"], **QUICK)
+    with pytest.raises(XaiError, match="cue family in allow"):
+        audit(corner(), Tagged(32), allow=["artefact"], **QUICK)
+    with pytest.raises(XaiError, match="explained=0"):
+        audit(corner(), Tagged(32), explained=0, **QUICK)
+
+
+def test_every_family_has_a_question_and_a_rule():
+    assert tuple(QUESTIONS) == tuple(RULES) == CUES and set(QUESTIONS.values()) <= set(
+        xt.probe.__globals__["make_plan"].__globals__["PROBES"]
+    )
+    assert callable(xt.audit) and cases is not None

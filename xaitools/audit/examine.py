@@ -1,0 +1,86 @@
+"""Does a model decide for the wrong reason?  Probes, what its explanations show, and a verdict on every cue that can be a shortcut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..adapters import Model
+from ..data import Dataset
+from ..errors import XaiError, unknown
+from ..probes import CUES, FAMILIES
+from ..probes.base import draws
+from ..types import AuditReport
+from .plan import CLEAN, Plan, make_plan
+from .records import joined
+from .run import Carried, Progress, carry_out, steps
+from .shift import Explainer
+from .spots import NOWHERE, SPOT, measure_spots, piece_of
+from .verdict import QUESTIONS, cases, finding
+
+EXPLAINED = 100
+"""Images whose decisions are explained: a map costs as much as several predictions."""
+
+
+def audit(
+    model: Model,
+    dataset: Dataset,
+    *,
+    allow: Sequence[str] = (),
+    robustness: bool = True,
+    explained: int = EXPLAINED,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> AuditReport:
+    """Which cues ``model`` relies on: "findings", one verdict for each cue family, with its evidence (see ``verdict``).
+
+    allow       cue families that are legitimate here, e.g. texture where the stain is the class; what is found stays, marked
+    robustness  whether attacks and distortions run too; they get drops and no verdict
+    explained   on how many images decisions are explained
+    out, resume, progress  as of ``probe``, whose other ``options`` are taken too, but for ``probes``
+
+    Raises what ``probe`` raises, and XaiError for an unknown family in ``allow``.
+    """
+    for family in allow:
+        if family not in CUES:
+            raise XaiError(unknown("cue family in allow", family, CUES))
+    if explained < 1:
+        raise XaiError(f"explained={explained}: expected at least 1 image")
+    families = [family for family in FAMILIES if robustness or family in CUES]
+    further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
+    plan, context = make_plan(model, dataset, [*families, *QUESTIONS.values()], further=further, **options)
+    wanted = _explained(plan, explained)
+    total = steps(plan) + len(wanted)
+    told = None if progress is None else lambda done, _: progress(done, total)
+    done = carry_out(plan, context, None if out is None else Path(out).expanduser(), resume, told, map(piece_of, wanted))
+    later = None if progress is None else lambda count, _: progress(total - len(wanted) + count, total)
+    done.report["spots"] = _spots(done, wanted, later)
+    done.report["findings"] = [finding(case, case.family in allow) for case in cases(done.report)]
+    return AuditReport(done.report, joined(done.rows), done.ended(), done.examples)
+
+
+def _explained(plan: Plan, count: int) -> list[int]:
+    """The first of a random order of the items, by the seed."""
+    items = plan.members[CLEAN.probe]
+    order = draws(plan.seed, SPOT, 0, "").permutation(len(items)).tolist()
+    return sorted(items[place] for place in order[:count])
+
+
+def _spots(done: Carried, wanted: Sequence[int], progress: Progress | None) -> Mapping[str, Any]:
+    """{"method", "note", "n", "nowhere", "classes"}: see ``spots.summary``; no classes, and why, where nothing can be explained.
+
+    ``n`` images have a spot; in ``nowhere`` more nothing beside the objects speaks for the class.
+    """
+    plan = done.tally.plan
+    explainer = Explainer(done.worker, plan)
+    names = done.worker.dataset.ids
+    method, note = explainer.settle(plan.facts["relevance"]["method"], [names[index] for index in wanted])
+    if method is None:
+        return {"method": None, "note": note, "n": 0, "nowhere": 0, "classes": {}}
+    classes, rows = measure_spots(explainer, wanted, done.store, progress=progress)
+    done.rows += rows
+    counts = {"n": sum(row.reason is None for row in rows), "nowhere": sum(row.reason == NOWHERE for row in rows)}
+    return {"method": method, "note": note, **counts, "classes": classes}

@@ -1,0 +1,114 @@
+"""The findings of an audit: one card for each cue family, what stands beside the objects, and a section for a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .parts import Facts, e, interval, points, points_interval, section, table, value
+
+LOOKS = {"relies": "relies", "no evidence": "none", "undecided": "open"}
+
+READING = (
+    "A verdict joins two kinds of evidence. The intervention is what is lost when this cue alone says something else; the attribution is "
+    "how much of the relevance of decisions lies where the cue is. Both must lie above their thresholds with their whole 95 % "
+    "interval; one that lies below with all of it is no evidence; anything else is undecided. The report says what a model relies on, "
+    "not that this is wrong: a cue may be what makes the class."
+)
+ERRORS = (
+    "The thresholds were chosen by hand on drawn scenes with models whose cue is known. How often such an audit errs on other models "
+    "has not been measured yet."
+)
+
+
+def findings_section(report: Facts) -> str:
+    """Empty where the report is none of an audit."""
+    if "findings" not in report:
+        return ""
+    cards = "".join(_card(row, report["metric"]) for row in report["findings"])
+    return section("Findings", _lead(report["findings"]), f'<div class="cards">{cards}</div>', f"<p><small>{READING} {ERRORS}</small></p>")
+
+
+def _lead(findings: Sequence[Facts]) -> str:
+    found = [f"<b>{e(row['shortcut'])}</b>{' (declared legitimate)' * row['declared']}" for row in findings if row["verdict"] == "relies"]
+    undecided = [e(row["shortcut"]) for row in findings if row["verdict"] == "undecided"]
+    words = f"The model relies on {' and '.join(found)}." if found else "No cue was found that the model relies on."
+    words += f" Undecided: {', '.join(undecided)}." if undecided else ""
+    return f'<p class="lead">{words}</p>'
+
+
+def _card(row: Facts, metric: str) -> str:
+    strength = "" if row["strength"] is None else f"<b>{points(row['strength'])} points</b> {points_interval(row['ci'])}"
+    allowed = " · declared legitimate" if row["declared"] else ""
+    heads = ["", "evidence", "measured", "threshold", "images"]
+    rows = [
+        [e(each["kind"]), e(each["says"]), *(_number(each) if "threshold" in each else ("", "", ""))]
+        for each in row["evidence"]
+    ]  # fmt: skip
+    return (
+        f'<article class="card {LOOKS[row["verdict"]]}"><p class="verdict">{e(row["verdict"])}{e(allowed)}</p>'
+        f"<h3>{e(row['shortcut'])}</h3><p>{e(row['about'])}</p><p>{strength}</p>"
+        f"<details{' open' if row['verdict'] == 'relies' else ''}><summary>Evidence, and what would refute it</summary>"
+        f"{table(heads, rows, right={2, 3, 4})}<p><small>Would refute it: {e(row['would_refute'])}.</small></p></details></article>"
+    )
+
+
+def _number(each: Facts) -> tuple[str, str, str]:
+    return f"{value(each['value'])}<br><small>{interval(each['ci'])}</small>", f"{each['threshold']:g}", str(each["n"])
+
+
+def spots_section(report: Facts) -> str:
+    """What the spots of each class do; empty where the report is none of an audit."""
+    if "spots" not in report:
+        return ""
+    facts = report["spots"]
+    if not facts["classes"]:
+        return section("Beside the objects", f"<p><small>Not measured: {e(facts['note'] or 'too few images of a class')}.</small></p>")
+    said = (
+        f"Where most relevance ({e(facts['method'])}) beside the objects lies in each of {e(facts['n'])} images, and what that place does: "
+        "painted over, how much less of the class is seen than with as much painted over elsewhere; pasted into images of other classes, "
+        "how much more of it than with the same place of another image of their own class. In points; bold where the interval leaves out 0."
+    )
+    heads = ["class", "relevance there", "of the area", "removed", "moved", "in one place", "images"]
+    rows = [
+        [e(name), f"{100 * row['mass']:.0f} %", f"{100 * row['chance']:.0f} %", _effect(row["removed"]), _effect(row["moved"]),
+         f"{100 * row['place']['share']:.0f} %", e(row["n"])]
+        for name, row in facts["classes"].items()
+    ]  # fmt: skip
+    return section("Beside the objects", f"<p>{said}</p>", table(heads, rows, right={1, 2, 3, 4, 5, 6}))
+
+
+def _effect(found: Facts | None) -> str:
+    if found is None or found["value"] is None:
+        return "<small>no other class</small>"
+    sure = found["ci"] is not None and not found["ci"][0] <= 0 <= found["ci"][1]
+    shown = points(found["value"])
+    return f"{f'<b>{shown}</b>' if sure else shown}<br><small>{points_interval(found['ci'])}</small>"
+
+
+def model_card(report: Facts) -> str:
+    """A section in Markdown for the card of the model."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Facts) -> Iterator[str]:
+    yield "## Shortcuts"
+    yield ""
+    clean = report["clean"]
+    spread = "" if clean["ci"] is None else f" [{clean['ci'][0]:.3f}, {clean['ci'][1]:.3f}]"
+    worth = "undefined" if clean["value"] is None else f"{clean['value']:.3f}{spread}"
+    tool = f"xaitools {_plain(report['versions']['xaitools'])}"
+    yield f"Audited with {tool} on {_plain(report['dataset'])} ({report['n']} images; {report['metric']} {worth})."
+    yield ""
+    yield "| cue | verdict | strength, points | 95 % interval |"
+    yield "|---|---|---|---|"
+    for row in report["findings"]:
+        low_high = "" if row["ci"] is None else f"{100 * row['ci'][0]:.1f} to {100 * row['ci'][1]:.1f}"
+        strength = "" if row["strength"] is None else f"{100 * row['strength']:.1f}"
+        yield f"| {row['shortcut']} | {row['verdict']}{' (declared legitimate)' if row['declared'] else ''} | {strength} | {low_high} |"
+    yield ""
+    yield ERRORS
+
+
+def _plain(text: str) -> str:
+    """Without what Markdown would take for markup."""
+    return "".join(f"\\{each}" if each in "\\`*_{}[]<>|#" else each for each in str(text))
