@@ -128,3 +128,16 @@ def test_grey_and_sketch():
 
 def test_its_snow_is_asked_for_with_its_family():
     assert [each.name for each in select(["domain.snow"])] == ["domain.snow"]
+
+
+def test_colours_come_from_an_image_of_the_same_class_or_of_another():
+    where = Context(Shapes(12), reader("object"))
+    for index in range(4):
+        before = where.dataset[index]
+        for name, same in (("colour_same", True), ("colour_other", False)):
+            for by in ("truth", "model"):
+                donor = where.dataset.ids.index(apply(name, before, where, 5, by=by).tags["donor"])
+                assert (donor % 2 == index % 2) is same and donor != index
+    lone = Context(Shapes(4, kinds=1), reader("object"))
+    (refused,) = change("colour_other", [lone.dataset[0]], 3, lone)
+    assert "no fitting donor" in str(refused)

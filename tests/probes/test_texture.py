@@ -157,6 +157,18 @@ def test_swap_gives_the_colours_of_the_other_class_and_spares_its_own():
     assert shares == sorted(shares)
 
 
+def test_swap_same_gives_every_object_the_texture_of_its_own_class():
+    where = context(company=True)
+    for index in range(4):
+        before = where.dataset[index]
+        after = apply("swap_same", before, where, 5)
+        own, other = before.masks
+        reds = [float(after.image[0][mask].mean()) for mask in (own, other)]
+        assert (reds[0] < 0.45) is (index % 2 == 0) and (reds[1] < 0.45) is (index % 2 == 1)  # discs have little red
+        assert not torch.equal(before.image[:, own], after.image[:, own])
+        assert torch.equal(before.image[:, ~(own | other)], after.image[:, ~(own | other)])
+
+
 def test_silhouettes_and_edges():
     where = context()
     before = where.dataset[0]
