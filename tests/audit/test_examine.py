@@ -109,3 +109,28 @@ def test_every_family_has_a_question_and_a_rule():
         xt.probe.__globals__["make_plan"].__globals__["PROBES"]
     )
     assert callable(xt.audit) and cases is not None
+
+
+def test_the_command_fails_on_a_finding_that_is_not_allowed(tagged, tmp_path, monkeypatch, capsys):
+    from xaitools.audit import examine
+    from xaitools.cli import main
+
+    def status(*more: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            main(["audit", "scenes:test?n=2", "--model", "unet-scenes", "--out", str(tmp_path / "run"), "--no-images", *more])
+        return stop.value.code
+
+    given = []
+
+    def stand_in(model, data, **options):
+        given.append(options)
+        findings = [dict(row, declared=row["shortcut"] in options["allow"]) for row in tagged.report["findings"]]
+        return replace(tagged, report=dict(tagged.report, findings=findings))
+
+    monkeypatch.setattr(examine, "audit", stand_in)
+    assert status("--fail-on-finding") == 3 and status() == 0 and status("--fail-on-finding", "--allow", "artifact,texture") == 0
+    assert given[-1]["allow"] == ["artifact", "texture"] and given[0]["robustness"] is True
+    assert "artifact       relies       100.0 points" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "figures").exists()
+    monkeypatch.undo()
+    assert status("--allow", "artefact") == 2 and "cue family in allow" in capsys.readouterr().err
