@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from .parts import Facts, e, interval, points, points_interval, section, table, value
 
-LOOKS = {"relies": "relies", "no evidence": "none", "undecided": "open"}
+LOOKS = {"relies": "relies", "undecided": "open", "no evidence": "none"}
+"""Of the cards, in the order in which they stand."""
 
 READING = (
     "A verdict joins two kinds of evidence. The intervention is what is lost when this cue alone says something else; the attribution is "
@@ -24,7 +25,8 @@ def findings_section(report: Facts) -> str:
     """Empty where the report is none of an audit."""
     if "findings" not in report:
         return ""
-    cards = "".join(_card(row, report["metric"]) for row in report["findings"])
+    order = sorted(report["findings"], key=lambda row: list(LOOKS).index(row["verdict"]))
+    cards = "".join(map(_card, order))
     return section("Findings", _lead(report["findings"]), f'<div class="cards">{cards}</div>', f"<p><small>{READING} {ERRORS}</small></p>")
 
 
@@ -36,7 +38,7 @@ def _lead(findings: Sequence[Facts]) -> str:
     return f'<p class="lead">{words}</p>'
 
 
-def _card(row: Facts, metric: str) -> str:
+def _card(row: Facts) -> str:
     strength = "" if row["strength"] is None else f"<b>{points(row['strength'])} points</b> {points_interval(row['ci'])}"
     allowed = " · declared legitimate" if row["declared"] else ""
     heads = ["", "evidence", "measured", "threshold", "images"]

@@ -126,7 +126,7 @@ def _summary(report: Facts) -> str:
     words = f"On {report['n']} unchanged images {e(report['metric'])} is <b>{value(clean['value'])}</b>{_spaced(interval(clean['ci']))}. "
     words += _coverage(report["intervals"])
     drops = {name: row["primary"] for name, row in report["probes"].items() if row["family"] in CUES and row["primary"]["drop"] is not None}
-    if drops:
+    if drops and "findings" not in report:  # of an audit the findings say more
         name = max(drops, key=lambda each: drops[each]["drop"])
         family, spread = report["probes"][name]["family"], drops[name]["ci"] or drops[name].get("range")
         words += f" Of the cues that can be shortcuts, <b>{e(family)}</b> ({e(name)}) costs most: "
