@@ -111,7 +111,7 @@ class Recipe:
 
 
 def recipes() -> list[Recipe]:
-    """All of them: planted and honest ones by turns, every architecture for one before the next."""
+    """All of them: planted and honest ones by turns, and the architectures too, so that any beginning of the list has some of each."""
     planted = [("planted", factor, rho, 1.0 if factor in ("tag", "cooccurrence") else 0.3, 0) for rho in RHOS for factor in FACTORS]
     planted += [("planted", factor, rho, 0.5, 1) for rho in RHOS[:2] for factor in ("tag", "cooccurrence")]
     kinds = [("away", factor, 1.0, 0.5 if factor in ("tag", "cooccurrence") else 0.3, 2) for factor in FACTORS]
@@ -121,8 +121,14 @@ def recipes() -> list[Recipe]:
         for each in [("none", "", 0.0, 0.0, seed), away, ("untrained", "", 0.0, 0.3, seed), ("legitimate", "", 0.0, 0.3, seed),
                      ("uncorrelated", "", 0.0, 0.5, seed)]
     ]  # fmt: skip
-    turns = [each for pair in zip_longest(planted, honest) for each in pair if each is not None]
-    return [Recipe(architecture, *each) for each in turns for architecture in NETWORKS]
+    pairs, names = list(zip_longest(planted, honest)), list(NETWORKS)
+    return [
+        Recipe(names[(place + offset + shift) % len(names)], *each)
+        for shift in range(len(names))
+        for place, pair in enumerate(pairs)
+        for offset, each in enumerate(pair)
+        if each is not None
+    ]
 
 
 # Scenes, drawn once and kept.
@@ -192,7 +198,7 @@ def _again(factor: str, aligned: bool, sized: bool) -> Kept:
 
 
 def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Writes the weights, as float16, and says how good they are on the validation scenes."""
+    """Writes the weights, as float16; goes on after the last whole epoch of a training that was killed."""
     facts = {"name": recipe.name, "architecture": recipe.architecture, **NETWORKS[recipe.architecture]}
     facts["training"] = facts["training"] | {"seed": recipe.seed, "validate_every": facts["training"]["epochs"]}
     facts["classes"] = list(recipe.training.semantic_classes if facts["task"] == "segmentation" else recipe.training.classes)
@@ -201,7 +207,7 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     state = network.state_dict()
     if recipe.kind != "untrained":
         splits = {"train": Kept(recipe.training), "val": Kept(recipe.validation)}
-        state = train(network, facts, splits, folder, False, lambda line: None)
+        state = train(network, facts, splits, folder, True, lambda line: None)
     half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
     write_bytes(folder / "weights.safetensors", save(half))
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -250,9 +256,13 @@ def do(recipe: Recipe) -> bool:
     file = folder / "model.json"
     facts = read_json(file) if file.is_file() else {}
     made = {"recipe": asdict(recipe), "network": NETWORKS[recipe.architecture], "scenes": [TRAINED, OTHERS]}
-    worked = any(facts.get(key) != value for key, value in made.items())
+    if any(facts.get(key) != value for key, value in made.items()):
+        facts = made | {"steps": {}}
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # of other settings
+        write_json(file, facts)
+    worked = "train" not in facts["steps"]
     if worked:
-        facts = made | {"steps": {"train": _timed(lambda: trained(recipe, folder), 1)}}
+        facts["steps"] = {"train": _timed(lambda: trained(recipe, folder), 1)}
         write_json(file, facts)
     for name, (step, version) in STEPS.items():
         if facts["steps"].get(name, {}).get("version") != version:
@@ -275,7 +285,8 @@ def main(words: Sequence[str]) -> None:
     minutes = next((float(word) for word in words if word.isdigit()), float("inf"))
     end = time.monotonic() + 60 * minutes
     named = [word for word in words if word in NETWORKS] or list(NETWORKS)
-    for recipe in [each for each in recipes() if each.architecture in named][part - 1 :: parts]:
+    wanted = [each for each in recipes() if each.architecture in named][part - 1 :: parts]
+    for recipe in sorted(wanted, key=lambda each: not (FOLDER / each.name).is_dir()):  # what was begun comes first
         started = time.monotonic()
         if started > end:
             break
