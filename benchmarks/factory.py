@@ -1,10 +1,10 @@
-"""Models whose shortcut is known, and what an audit sees of them: python benchmarks/factory.py [ARCHITECTURE ...] [PART/PARTS] [MINUTES]
+"""Models whose shortcut is known, and what an audit sees of them: python benchmarks/factory.py [NAME ...] [PART/PARTS] [MINUTES]
 
 Trains small models on drawn scenes of 64 pixels, each with one factor tied to the class or with none; measures by drawing scenes
 again what each relies on (``xaitools.audit.factory``); and keeps what an audit would see, on scenes drawn as those of the training,
 with nothing about how they were drawn.  Every model is a folder in scratch/factory with its weights and one JSON; a run that was
-killed goes on, and several may run at once, each with a PART of the recipes (1/2 and 2/2).  With MINUTES no model is begun after
-so long.  factory_table.py writes the table.
+killed goes on, and several may run at once, each with a PART of the recipes (1/2 and 2/2).  NAMEs of models
+or architectures leave out the rest; after so many MINUTES no model is begun.  factory_table.py writes the table.
 
 A step of ``STEPS`` is done again where its version has risen; so new evidence is added to models that exist by adding a step.
 """
@@ -245,7 +245,7 @@ def probes(recipe: Recipe, model: Adapter) -> dict[str, Any]:
 
 
 Step = Callable[[Recipe, Adapter], dict[str, Any]]
-STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 1), "probes": (probes, 1)}
+STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 2), "probes": (probes, 1)}
 """Name to function and version."""
 
 
@@ -284,8 +284,8 @@ def main(words: Sequence[str]) -> None:
     part, parts = next((tuple(map(int, word.split("/"))) for word in words if "/" in word), (1, 1))
     minutes = next((float(word) for word in words if word.isdigit()), float("inf"))
     end = time.monotonic() + 60 * minutes
-    named = [word for word in words if word in NETWORKS] or list(NETWORKS)
-    wanted = [each for each in recipes() if each.architecture in named][part - 1 :: parts]
+    named = [word for word in words if "/" not in word and not word.isdigit()]
+    wanted = [each for each in recipes() if not named or each.architecture in named or each.name in named][part - 1 :: parts]
     for recipe in sorted(wanted, key=lambda each: not (FOLDER / each.name).is_dir()):  # what was begun comes first
         started = time.monotonic()
         if started > end:

@@ -82,6 +82,9 @@ def test_reliance_is_the_difference_of_two_plain_accuracies():
     assert (found["aligned"], found["conflicting"]) == (pytest.approx(plain[0]), pytest.approx(plain[1]))
     assert found["drop"] == pytest.approx(plain[0] - plain[1])
     assert found["ci"][0] < found["drop"] < found["ci"][1]
+    for number, name in enumerate(SCENES.classes):  # recall is what a class has of accuracy
+        mine = [[answer(sample) == number for sample in side if sample.label == number] for side in sides]
+        assert found["per_class"][name] == pytest.approx(np.mean(mine[0]) - np.mean(mine[1]))
     assert found["n"] == 30 and table(model, sides[0]).metric() == pytest.approx(plain[0])
 
 

@@ -90,9 +90,10 @@ class Sized(Scenes):
 def reliance(
     model: Model, aligned: Dataset, conflicting: Dataset, *, replicates: int = 999, seed: int = 0, batch_size: int = 50
 ) -> dict[str, Any]:
-    """{"aligned", "conflicting", "drop", "ci", "n", "truth"}: the metric on both, its difference with a paired 95 % interval.
+    """{"aligned", "conflicting", "drop", "ci", "per_class", "n", "truth"}: the metric on both, its difference with a paired 95 % interval.
 
-    ``truth`` is that of ``verdict``.  Raises DataError where the two are not the same items, or one cannot be used.
+    ``per_class`` is the difference of each class, since a cue of one class among many moves their mean little; ``truth`` is that of
+    ``verdict``, on the mean.  Raises DataError where the two are not the same items, or one cannot be used.
     """
     if list(aligned.ids) != list(conflicting.ids):
         raise DataError(f"{aligned.name} and {conflicting.name}: expected the same items in the same order")
@@ -101,6 +102,8 @@ def reliance(
     drop = draw(tables, lambda each: {"drop": each["aligned"] - each["conflicting"]}, weights)["drop"]
     ci = drop.interval()
     values: dict[str, Any] = {name: defined(each.metric()) for name, each in tables.items()}
+    own, other = (each.per_class() for each in tables.values())
+    values["per_class"] = {name: None if value is None or other[name] is None else value - other[name] for name, value in own.items()}
     return {**values, "drop": defined(drop.value), "ci": ci, "n": len(aligned), "truth": verdict(ci)}
 
 
