@@ -102,8 +102,8 @@ def reliance(
     drop = draw(tables, lambda each: {"drop": each["aligned"] - each["conflicting"]}, weights)["drop"]
     ci = drop.interval()
     values: dict[str, Any] = {name: defined(each.metric()) for name, each in tables.items()}
-    own, other = (each.per_class() for each in tables.values())
-    values["per_class"] = {name: None if value is None or other[name] is None else value - other[name] for name, value in own.items()}
+    pairs = zip(*(each.per_class().items() for each in tables.values()), strict=True)
+    values["per_class"] = {name: None if own is None or other is None else own - other for (name, own), (_, other) in pairs}
     return {**values, "drop": defined(drop.value), "ci": ci, "n": len(aligned), "truth": verdict(ci)}
 
 
