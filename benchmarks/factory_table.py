@@ -167,10 +167,11 @@ def _reliances(facts: Sequence[Mapping[str, Any]]) -> Rows:
             for name in dict.fromkeys(each["recipe"]["architecture"] for each in mine):
                 some = [each["steps"]["truth"]["reliance"] for each in mine if each["recipe"]["architecture"] == name]
                 others = [each[other]["drop"] for each in some for other in FACTORS if other != factor]
-                rows.append(
-                    [factor, f"{rho:g}", f"`{name}`", ", ".join(_points(each[factor]) for each in some), f"{100 * max(others):.1f}"]
-                )
-    return ["factor", "rho", "architecture", "reliance, points", "largest on another factor"], rows
+                classes = [max((value or 0, label) for label, value in each[factor]["per_class"].items()) for each in some]
+                most = ", ".join(f"{label} {100 * value:.1f}" for value, label in classes)
+                told = ", ".join(_points(each[factor]) for each in some)
+                rows.append([factor, f"{rho:g}", f"`{name}`", told, most, f"{100 * max(others):.1f}"])
+    return ["factor", "rho", "architecture", "reliance, points", "of the class that loses most", "largest on another factor"], rows
 
 
 def _points(row: Mapping[str, Any]) -> str:
