@@ -52,7 +52,7 @@ def run_recipe(
     network = zoo.build(facts)
     if "pretrained" in facts["training"]:
         _inherit(network, facts["training"]["pretrained"], recipe.name)
-    state = _train(network, facts, splits, out, resume, say)
+    state = train(network, facts, splits, out, resume, say)
     write_bytes(out / "weights.safetensors", save({key: _half(value) for key, value in state.items()}))
     say("measuring the file on val and test")
     card = measure(out, facts, splits)
@@ -86,7 +86,7 @@ def _half(value: torch.Tensor) -> torch.Tensor:
     return (value.half() if value.is_floating_point() else value).contiguous()
 
 
-def _train(
+def train(
     network: nn.Module, facts: Mapping[str, Any], splits: Mapping[str, Dataset], out: Path, resume: bool, say: Callable[[str], None]
 ) -> State:
     plain = {"classification": classification.train, "segmentation": segmentation.train}.get(facts["task"])

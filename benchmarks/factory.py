@@ -1,0 +1,298 @@
+"""Models whose shortcut is known, and what an audit sees of them: python benchmarks/factory.py [NAME ...] [PART/PARTS] [MINUTES]
+
+Trains small models on drawn scenes of 64 pixels, each with one factor tied to the class or with none; measures by drawing scenes
+again what each relies on (``xaitools.audit.factory``); and keeps what an audit would see, on scenes drawn as those of the training,
+with nothing about how they were drawn.  Every model is a folder in scratch/factory with its weights and one JSON; a run that was
+killed goes on, and several may run at once, each with a PART of the recipes (1/2 and 2/2).  NAMEs of models
+or architectures leave out the rest; after so many MINUTES no model is begun.  factory_table.py writes the table.
+
+A step of ``STEPS`` is done again where its version has risen; so new evidence is added to models that exist by adding a step.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+import xaitools as xt
+from xaitools import zoo
+from xaitools.adapters import Adapter
+from xaitools.audit.factory import Redrawn, Sized, reliance, table
+from xaitools.data import Dataset
+from xaitools.data.scenes import FACTORS, Scenes
+from xaitools.files import folder_name, read_json, write_bytes, write_json
+from xaitools.training.recipe import train
+from xaitools.types import Sample
+
+FOLDER = Path(__file__).resolve().parents[1] / "scratch" / "factory"
+SIZE, TRAINED, VALIDATED, REDRAWN, AUDITED = 64, 3000, 100, 300, 150
+OTHERS = 0.4
+RHOS = (1.0, 0.9, 0.7)
+APART = 1000
+"""Seed of the scenes that are drawn again: no audited set has it."""
+
+INPUT = {"mean": [0.44, 0.41, 0.36], "std": [0.22, 0.22, 0.22]}
+BOXES = INPUT | {"size": [SIZE, SIZE], "background": "none", "nms": 0.45}
+PLAIN = {"weight_decay": 0.02, "average": 0.98, "crop": 1.0, "colour": 0.0, "mirror": False, "batch_size": 16}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "yolo": {
+        "task": "detection",
+        "network": {"anchors": [[13, 13], [22, 22], [31, 31]], "widths": [[16], [32], [64, 64, 64]]},
+        "input": BOXES,
+        "training": PLAIN | {"epochs": 7, "lr": 5e-3},
+    },
+    "yolo-v1": {
+        "task": "detection",
+        "network": {"boxes": 2, "widths": [[16], [32], [64, 64, 64]]},
+        "input": BOXES,
+        "training": PLAIN | {"epochs": 8, "lr": 5e-3},
+    },
+    "pspnet": {
+        "task": "segmentation",
+        "network": {"stride": 8, "widths": [16, 24, 40, 56], "dropout": 0.0},
+        "input": INPUT,
+        "training": PLAIN | {"epochs": 8, "lr": 6e-3, "balance": 0.4},
+    },
+    "unet": {
+        "task": "segmentation",
+        "network": {"base": 12, "depth": 3, "widest": 96},
+        "input": INPUT | {"size": [32, 32]},
+        "training": PLAIN | {"epochs": 9, "lr": 6e-3, "balance": 0.4},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """kind     planted; none (no tag and no companion anywhere), uncorrelated, away (the audited set has the plant, the training set
+             has every scene's factor drawn anew), legitimate (``Sized``), untrained
+    plant    the factor that is tied in the training set, or in the audited one, "" for none
+    """
+
+    architecture: str
+    kind: str
+    plant: str = ""
+    rho: float = 0.0
+    prevalence: float = 0.3
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        tied = f"-{self.plant}-{self.rho:g}" + ("" if self.prevalence == 0.3 else f"-{self.prevalence:g}") if self.plant else ""
+        return f"{self.architecture}-{self.kind}{tied}-{self.seed}"
+
+    def scenes(self, split: str, n: int, rho: float) -> Scenes:
+        make = Sized if self.kind == "legitimate" else Scenes
+        return make(split, n, self.seed, SIZE, self.plant or "none", rho if self.plant else 0.0, self.prevalence, OTHERS)
+
+    @property
+    def training(self) -> Scenes:
+        return self.scenes("train", TRAINED, 0.0 if self.kind == "away" else self.rho)
+
+    @property
+    def validation(self) -> Scenes:
+        return self.scenes("val", VALIDATED, 0.0 if self.kind == "away" else self.rho)
+
+    @property
+    def audited(self) -> Scenes:
+        return self.scenes("test", AUDITED, self.rho)
+
+
+def recipes() -> list[Recipe]:
+    """All of them: planted and honest ones by turns, and the architectures too, so that any beginning of the list has some of each."""
+    planted = [("planted", factor, rho, 1.0 if factor in ("tag", "cooccurrence") else 0.3, 0) for rho in RHOS for factor in FACTORS]
+    planted += [("planted", factor, rho, 0.5, 1) for rho in RHOS[:2] for factor in ("tag", "cooccurrence")]
+    kinds = [("away", factor, 1.0, 0.5 if factor in ("tag", "cooccurrence") else 0.3, 2) for factor in FACTORS]
+    honest = [
+        each
+        for seed, away in enumerate(kinds)
+        for each in [("none", "", 0.0, 0.0, seed), away, ("untrained", "", 0.0, 0.3, seed), ("legitimate", "", 0.0, 0.3, seed),
+                     ("uncorrelated", "", 0.0, 0.5, seed)]
+    ]  # fmt: skip
+    pairs, names = list(zip_longest(planted, honest)), list(NETWORKS)
+    return [
+        Recipe(names[(place + offset + shift) % len(names)], *each)
+        for shift in range(len(names))
+        for place, pair in enumerate(pairs)
+        for offset, each in enumerate(pair)
+        if each is not None
+    ]
+
+
+# Scenes, drawn once and kept.
+
+
+class Kept:
+    """The images and the truth of a dataset, read back from a file; nothing about how they were drawn (no tags)."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        file = FOLDER / "scenes" / f"{zlib.crc32(dataset.name.encode()):08x}-{folder_name(dataset.name)}.npz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two workers one draws
+            if not file.is_file():
+                _draw(dataset, file)
+        with np.load(file) as arrays:
+            self.images, self.owners, self.labels, self.subjects = (arrays[name] for name in ("images", "owners", "labels", "subjects"))
+            self.boxes = arrays["boxes"]
+        self.name, self.task, self.classes, self.ids = dataset.name, dataset.task, dataset.classes, list(dataset.ids)
+        self.semantic_classes, self.things = dataset.semantic_classes, dataset.things
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        labels = torch.from_numpy(self.labels[index][self.labels[index] >= 0]).long()
+        masks = torch.from_numpy(self.owners[index]) == torch.arange(len(labels))[:, None, None]
+        return Sample(
+            id=self.ids[index],
+            image=torch.from_numpy(self.images[index]).float() / 255,
+            label=int(self.subjects[index]),
+            semantic=(masks * (labels + 1)[:, None, None]).sum(0),
+            boxes=torch.from_numpy(self.boxes[index, : len(labels)]).float(),
+            labels=labels,
+            masks=masks,
+            ignore=torch.zeros(len(labels), dtype=torch.bool),
+        )
+
+
+def _draw(dataset: Dataset, file: Path) -> None:
+    n, most = len(dataset), 4
+    images, owners = np.zeros((n, 3, SIZE, SIZE), np.uint8), np.full((n, SIZE, SIZE), -1, np.int8)
+    boxes, labels, subjects = np.zeros((n, most, 4), np.int16), np.full((n, most), -1, np.int8), np.zeros(n, np.int8)
+    for index in range(n):
+        sample = dataset[index]
+        assert sample.labels is not None and sample.masks is not None and sample.boxes is not None and sample.label is not None
+        count = len(sample.labels)
+        images[index] = (sample.image * 255).round().numpy()
+        for number in range(count):
+            owners[index][sample.masks[number].numpy()] = number
+        boxes[index, :count], labels[index, :count], subjects[index] = sample.boxes.numpy(), sample.labels.numpy(), sample.label
+    draft = file.with_suffix(".draft.npz")
+    np.savez(draft, images=images, owners=owners, boxes=boxes, labels=labels, subjects=subjects)
+    draft.replace(file)
+
+
+@lru_cache(maxsize=64)
+def _again(factor: str, aligned: bool, sized: bool) -> Kept:
+    """The scenes on which reliance is measured, of every model the same; ``factor`` "" for as they are."""
+    if factor == "size":
+        return Kept(Sized("test", REDRAWN, APART, SIZE, others=OTHERS, turn=0 if aligned else 2))
+    scenes = (Sized if sized else Scenes)("test", REDRAWN, APART, SIZE, others=OTHERS)
+    return Kept(Redrawn(scenes, factor, aligned) if factor else scenes)
+
+
+# Steps.  Each takes the recipe and the model and gives what goes to the JSON.
+
+
+def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Writes the weights, as float16; goes on after the last whole epoch of a training that was killed."""
+    facts = {"name": recipe.name, "architecture": recipe.architecture, **NETWORKS[recipe.architecture]}
+    facts["training"] = facts["training"] | {"seed": recipe.seed, "validate_every": facts["training"]["epochs"]}
+    facts["classes"] = list(recipe.training.semantic_classes if facts["task"] == "segmentation" else recipe.training.classes)
+    torch.manual_seed(zlib.crc32(recipe.name.encode()))
+    network = zoo.build(facts)
+    state = network.state_dict()
+    if recipe.kind != "untrained":
+        splits = {"train": Kept(recipe.training), "val": Kept(recipe.validation)}
+        state = train(network, facts, splits, folder, True, lambda line: None)
+    half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
+    write_bytes(folder / "weights.safetensors", save(half))
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return {"parameters": sum(each.numel() for each in network.parameters())}
+
+
+def model_of(recipe: Recipe) -> Adapter:
+    facts = {"architecture": recipe.architecture, **NETWORKS[recipe.architecture]}
+    facts["classes"] = list(recipe.training.semantic_classes if facts["task"] == "segmentation" else recipe.training.classes)
+    network = zoo.build(facts)
+    network.load_state_dict(zoo.read_weights(FOLDER / recipe.name / "weights.safetensors"))
+    return zoo.adapt(network, facts, name=recipe.name)
+
+
+def truth(recipe: Recipe, model: Adapter) -> dict[str, Any]:
+    """Reliance on every factor, and the metric on scenes in which none is tied."""
+    sized = recipe.kind == "legitimate"
+    factors = [*FACTORS, *(["size"] if sized else [])]
+    found = {factor: reliance(model, *(_again(factor, aligned, sized) for aligned in (True, False))) for factor in factors}
+    return {"untied": table(model, _again("", True, sized)).metric(), "reliance": found}
+
+
+PROBED = ("gap", "swap", "patch_shuffle", "hflip", "colour_stats", "night", "cooccurrence.remove", "artifact.paste")
+EXPLAINED = 12
+
+
+def probes(recipe: Recipe, model: Adapter) -> dict[str, Any]:
+    """What ``xt.probe`` finds on scenes like those of the training: drops, and where relevance lies."""
+    report = xt.probe(model, Kept(recipe.audited), PROBED, batch_size=50, relevance=EXPLAINED).report
+    rows = {}
+    for name, row in report["probes"].items():
+        rows[name] = {"family": row["family"], "n": row["n"], **{key: row["primary"][key] for key in ("value", "drop", "ci", "p")}}
+        rows[name] |= {key: row[key] for key in ("relevance", "gains") if key in row}
+    return {"n": report["n"], "metric": report["metric"], "clean": report["clean"], "relevance": report["relevance"], "probes": rows}
+
+
+Step = Callable[[Recipe, Adapter], dict[str, Any]]
+STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 2), "probes": (probes, 1)}
+"""Name to function and version."""
+
+
+def do(recipe: Recipe) -> bool:
+    """All steps of a recipe that are not done yet, if any; the JSON is written anew after each."""
+    folder = FOLDER / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "model.json"
+    facts = read_json(file) if file.is_file() else {}
+    made = {"recipe": asdict(recipe), "network": NETWORKS[recipe.architecture], "scenes": [TRAINED, OTHERS]}
+    if any(facts.get(key) != value for key, value in made.items()):
+        facts = made | {"steps": {}}
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # of other settings
+        write_json(file, facts)
+    worked = "train" not in facts["steps"]
+    if worked:
+        facts["steps"] = {"train": _timed(lambda: trained(recipe, folder), 1)}
+        write_json(file, facts)
+    for name, (step, version) in STEPS.items():
+        if facts["steps"].get(name, {}).get("version") != version:
+            model = model_of(recipe)
+            facts["steps"][name] = _timed(lambda step=step, model=model: step(recipe, model), version)
+            write_json(file, facts)
+            worked = True
+    return worked
+
+
+def _timed(call: Callable[[], dict[str, Any]], version: int) -> dict[str, Any]:
+    wall, cpu = time.monotonic(), time.process_time()
+    found = call()
+    return {"version": version, "seconds": round(time.monotonic() - wall, 1), "cpu": round(time.process_time() - cpu, 1), **found}
+
+
+def main(words: Sequence[str]) -> None:
+    torch.set_num_threads(1)
+    part, parts = next((tuple(map(int, word.split("/"))) for word in words if "/" in word), (1, 1))
+    minutes = next((float(word) for word in words if word.isdigit()), float("inf"))
+    end = time.monotonic() + 60 * minutes
+    named = [word for word in words if "/" not in word and not word.isdigit()]
+    wanted = [each for each in recipes() if not named or each.architecture in named or each.name in named][part - 1 :: parts]
+    for recipe in sorted(wanted, key=lambda each: not (FOLDER / each.name).is_dir()):  # what was begun comes first
+        started = time.monotonic()
+        if started > end:
+            break
+        if do(recipe):
+            print(f"{recipe.name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,112 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from xaitools.metrics.error_rates import NONE, RELIES, UNDECIDED, Case, Rule, auroc, clopper_pearson, leave_out, power, rates, share
+
+RULE = Rule(("low", "attention"), under="high")
+
+
+def case(model, family="tag", truth=True, strength=0.5, plant="tag", architecture="unet", **features):
+    return Case(model, architecture, plant, family, truth, strength, features)
+
+
+def drawn(seed, n=60, models=20):
+    """Cases whose features tell a little; ties are frequent."""
+    dice = np.random.default_rng(seed)
+    found = []
+    for index in range(n):
+        truth = [True, False, None][int(dice.choice(3, p=[0.35, 0.55, 0.1]))]
+        low, attention = (dice.integers(0, 12, 2) + 3 * bool(truth)).tolist()
+        family, architecture = "abc"[index % 3], "xy"[index // 3 % 2]
+        found.append(
+            case(f"{architecture}{index % models}", family, truth, architecture=architecture, low=low, attention=attention, high=low)
+        )
+    return found
+
+
+@pytest.mark.parametrize(("count", "n"), [*((k, n) for n in (1, 2, 7, 12) for k in range(n + 1)), (3, 60), (118, 120), (0, 900)])
+def test_the_interval_of_a_share_is_that_of_the_beta_distribution(count, n):
+    low = beta.ppf(0.025, count, n - count + 1) if count else 0
+    high = beta.ppf(0.975, count + 1, n - count) if count < n else 1
+    assert clopper_pearson(count, n) == pytest.approx([low, high], abs=1e-9)
+
+
+def test_auroc_counts_pairs():
+    rows = [case("m", truth=truth, low=low) for truth, low in [(True, 3), (True, 1), (False, 1), (False, 0), (False, None), (None, 9)]]
+    pairs = [(1 if yes > no else 0.5 if yes == no else 0) for yes in (3, 1) for no in (1, 0)]
+    assert auroc(rows, "low") == {"value": sum(pairs) / 4, "positives": 2, "negatives": 2, "undefined": 1}
+    assert auroc(rows[:2], "low")["value"] is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("most", [0.0, 0.05, 0.2])
+def test_thresholds_find_as_much_as_any_pair_that_raises_no_more_alarms(seed, most):
+    rows = drawn(seed)
+
+    def outcome(thresholds):
+        said = [each for each in rows if RULE.judge(each.features, thresholds) == RELIES]
+        return sum(each.truth is True for each in said), len({each.model for each in said if each.truth is False})
+
+    allowed = int(most * len({each.model for each in rows if each.truth is False}))
+    found, alarms = outcome(RULE.fit(rows, most))
+    grid = [-np.inf, *np.arange(-0.5, 16)]
+    assert alarms <= allowed
+    assert found == max(hits for hits, wrong in (outcome(pair) for pair in product(grid, grid)) if wrong <= allowed)
+
+
+def test_a_threshold_lies_midway_to_the_next_value_above():
+    rows = [case("a", truth=False, low=0.1), case("b", low=0.5), case("c", low=0.9)]
+    assert Rule(("low",), "high").fit(rows) == (pytest.approx(0.3),)
+    assert Rule(("low",), "high").fit(rows[:1]) is None
+    assert Rule(("low",), "high").fit(rows[1:]) is None
+
+
+def test_a_verdict_needs_every_feature_and_rules_strong_reliance_out():
+    def judged(**features):
+        return RULE.judge(features, (0.1, 0.0))
+
+    assert judged(low=0.2, attention=0.1, high=0.4) == RELIES
+    assert judged(low=0.2, attention=-0.1, high=0.4) == UNDECIDED  # a drop without attention
+    assert judged(low=-0.1, attention=0.1, high=0.19) == NONE
+    assert judged(low=-0.1, attention=0.1, high=0.21) == UNDECIDED  # a strong reliance may be there
+    assert judged(low=0.2, attention=None, high=0.4) == UNDECIDED
+    assert RULE.judge({"low": 0.2, "attention": 0.1, "high": 0.4}, None) == UNDECIDED
+
+
+def test_no_case_has_a_part_in_its_own_thresholds_nor_has_its_family_or_architecture():
+    rows = drawn(7)
+    judged = leave_out(rows, RULE, most=0.2)
+    for place, row in enumerate(rows):
+        others = [each for each in rows if each.family != row.family and each.architecture != row.architecture]
+        mine = RULE.fit(others, most=0.2)
+        assert judged[place] == (RULE.judge(row.features, mine), mine)
+    assert len({thresholds for _, thresholds in judged}) > 1
+
+
+def test_rates_count_by_case_and_by_model():
+    rows = [
+        case("a"), case("a", "light", truth=False),
+        case("b", strength=0.15), case("b", "light", truth=False),
+        case("c", truth=False, plant=""), case("c", "light", truth=False, plant=""),
+        case("d", truth=None, strength=0.07), case("d", "light", truth=False),
+        case("e"), case("e", "light", truth=False),
+        case("f", truth=False, plant=""), case("f", "light", truth=False, plant=""),
+    ]  # fmt: skip
+    verdicts = [RELIES, NONE, UNDECIDED, RELIES, NONE, RELIES, RELIES, RELIES, UNDECIDED, UNDECIDED, NONE, NONE]
+    found = rates(rows, verdicts)
+    assert found["families"]["tag"] == {
+        "strong": share(1, 2), "positives": share(1, 3), "negatives": share(0, 2), "undecided": share(0, 2), "middle": 1,
+    }  # fmt: skip
+    assert found["families"]["light"]["negatives"] == share(3, 6)
+    assert found["pooled"]["undecided"] == share(1, 8)
+    assert found["models"] == {"honest": share(1, 2), "planted": share(1, 2)}
+
+
+def test_power_covers_every_strength_once():
+    rows = [case("m", strength=strength) for strength in (-0.3, 0.0, 0.05, 0.15, 0.2, 0.99, 1.0)]
+    found = power(rows, [RELIES] * 6 + [NONE])
+    assert [row["n"] for row in found] == [2, 1, 1, 1, 0, 2]
+    assert [row["count"] for row in found] == [2, 1, 1, 1, 0, 1]

@@ -1,0 +1,225 @@
+"""How often a verdict is wrong, on models of which it is known what they rely on.
+
+The rows are ``Case``s: one model, one cue family, what is true, and what was seen.  A ``Rule`` says "relies" where every one of
+its features lies above its threshold.  Thresholds are chosen on some cases and tried on others (``leave_out``): none is tried on
+a cue family or an architecture on which it was chosen.  A false alarm counts by model, since one audit asks about all families.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RELIES, NONE, UNDECIDED = "relies", "no evidence", "undecided"
+
+STRONG = 0.20
+"""From this reliance on, in the metric, a verdict of "undecided" is a miss."""
+
+MOST = 0.05
+"""Share of the models in which thresholds may raise a false alarm where they are chosen."""
+
+STEPS = (-math.inf, 0.05, 0.1, 0.2, 0.3, 0.5, math.inf)
+"""Edges of the power curve, in the metric."""
+
+Facts = dict[str, Any]
+Thresholds = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model and one cue family.
+
+    plant     the family that was planted in the training set, "" where none was
+    truth     whether the model relies on ``family``; None where that lies between yes and no: such a case is not scored
+    strength  by how much, in the metric, measured apart from the audit
+    features  what the audit saw, by name; None where undefined
+    """
+
+    model: str
+    architecture: str
+    plant: str
+    family: str
+    truth: bool | None
+    strength: float
+    features: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """over  one or two features, all of which must exceed their thresholds for "relies"
+    under    the feature, the upper end of an interval, that must lie below ``ceiling`` for "no evidence"; else it is "undecided"
+    """
+
+    over: tuple[str, ...]
+    under: str
+    ceiling: float = STRONG
+
+    def judge(self, features: Mapping[str, float | None], thresholds: Thresholds | None) -> str:
+        """Undecided also where a feature is undefined, or where no thresholds could be chosen."""
+        values = [features.get(name) for name in self.over]
+        if thresholds is None or any(value is None for value in values):
+            return UNDECIDED
+        if all(value > least for value, least in zip(values, thresholds, strict=True)):  # type: ignore[operator]
+            return RELIES
+        upper = features.get(self.under)
+        return NONE if upper is not None and upper < self.ceiling else UNDECIDED
+
+    def fit(self, cases: Sequence[Case], most: float = MOST) -> Thresholds | None:
+        """The thresholds that find most reliances while at most the share ``most`` of the models has a false alarm.
+
+        A threshold lies midway between the last value that it keeps out and the next one above.  Of equally good pairs the
+        one is taken that raises fewest alarms, then the one with the lowest first threshold.  None without positives or negatives.
+        """
+        known = [case for case in cases if case.truth is not None and all(case.features.get(name) is not None for name in self.over)]
+        values = np.array([[case.features[name] for name in self.over] for case in known], float).reshape(-1, len(self.over))
+        truth = np.array([bool(case.truth) for case in known], bool)
+        models = np.array([case.model for case in known], dtype=str)
+        if not truth.any() or truth.all():
+            return None
+        spare = math.floor(most * len({case.model for case in cases if case.truth is False}))
+        best: tuple[tuple[float, ...], Thresholds] | None = None
+        for second in _steps(values[:, 1]) if len(self.over) > 1 else [-math.inf]:
+            open_ = values[:, 1] > second if len(self.over) > 1 else np.ones(len(known), bool)
+            first = _least(values[:, 0], ~truth & open_, models, spare)
+            found = open_ & (values[:, 0] > first)
+            rank = (float((found & truth).sum()), -float((found & ~truth).sum()), -first)
+            if best is None or rank > best[0]:
+                best = rank, (first, second)[: len(self.over)]
+        assert best is not None
+        return best[1]
+
+
+def _steps(values: NDArray[np.float64]) -> list[float]:
+    """Below all of them, and between neighbours."""
+    ordered = np.unique(values)
+    return [-math.inf, *((ordered[1:] + ordered[:-1]) / 2).tolist()]
+
+
+def _least(values: NDArray[np.float64], wrong: NDArray[np.bool_], models: NDArray, spare: int) -> float:
+    """The lowest threshold that at most ``spare`` models have a wrong value above."""
+    worst: dict[str, float] = {}
+    for name, value in zip(models[wrong].tolist(), values[wrong].tolist(), strict=True):
+        worst[name] = max(worst.get(name, -math.inf), value)
+    ordered = sorted(worst.values(), reverse=True)
+    if len(ordered) <= spare:
+        return -math.inf
+    out = ordered[spare]
+    above = values[values > out]
+    return (out + float(above.min())) / 2 if len(above) else out
+
+
+def leave_out(cases: Sequence[Case], rule: Rule, most: float = MOST) -> list[tuple[str, Thresholds | None]]:
+    """The verdict on each case and the thresholds it rests on: chosen on cases of other families and other architectures."""
+    chosen: dict[tuple[str, str], Thresholds | None] = {}
+    found = []
+    for case in cases:
+        key = case.family, case.architecture
+        if key not in chosen:
+            others = [each for each in cases if each.family != case.family and each.architecture != case.architecture]
+            chosen[key] = rule.fit(others, most)
+        found.append((rule.judge(case.features, chosen[key]), chosen[key]))
+    return found
+
+
+def rates(cases: Sequence[Case], verdicts: Sequence[str]) -> Facts:
+    """What came of ``cases``, a row a family and one over all: see ``_rate``; and by model.
+
+    "models": {"honest": the share of models that rely on nothing in which some family is said to be relied on,
+    "planted": the share of models that rely on what was planted, strongly, of which that is said}.  A model with a family between yes
+    and no is not among the honest ones.
+    """
+    pairs = list(zip(cases, verdicts, strict=True))
+    families = {name: _rate([each for each in pairs if each[0].family == name]) for name in dict.fromkeys(case.family for case in cases)}
+    by_model: dict[str, list[tuple[Case, str]]] = {}
+    for each in pairs:
+        by_model.setdefault(each[0].model, []).append(each)
+    honest = [rows for rows in by_model.values() if all(case.truth is False for case, _ in rows)]
+    planted = [(case, verdict) for case, verdict in pairs if case.family == case.plant and case.truth and case.strength >= STRONG]
+    models = {
+        "honest": share(sum(any(verdict == RELIES for _, verdict in rows) for rows in honest), len(honest)),
+        "planted": share(sum(verdict == RELIES for _, verdict in planted), len(planted)),
+    }
+    return {"families": families, "pooled": _rate(pairs), "models": models, "power": power(cases, verdicts)}
+
+
+def _rate(pairs: Sequence[tuple[Case, str]]) -> Facts:
+    """strong     share of the strong reliances that are found; undecided is a miss
+    positives  share of all reliances that are found
+    negatives  share of the others that are said to be relied on: false alarms
+    undecided  share of the negatives
+    middle     cases that lie between and are not scored
+    """
+    positives = [(case, verdict) for case, verdict in pairs if case.truth]
+    strong = [verdict for case, verdict in positives if case.strength >= STRONG]
+    negatives = [verdict for case, verdict in pairs if case.truth is False]
+    return {
+        "strong": share(strong.count(RELIES), len(strong)),
+        "positives": share(sum(verdict == RELIES for _, verdict in positives), len(positives)),
+        "negatives": share(negatives.count(RELIES), len(negatives)),
+        "undecided": share(negatives.count(UNDECIDED), len(negatives)),
+        "middle": sum(case.truth is None for case, _ in pairs),
+    }
+
+
+def power(cases: Sequence[Case], verdicts: Sequence[str]) -> list[Facts]:
+    """How often "relies" is said, by true reliance: rows {"from", "to", ...share} over ``STEPS``, cases in the middle too."""
+    rows = []
+    for low, high in pairwise(STEPS):
+        said = [verdict for case, verdict in zip(cases, verdicts, strict=True) if low <= case.strength < high]
+        rows.append({"from": low, "to": high, **share(said.count(RELIES), len(said))})
+    return rows
+
+
+def share(count: int, n: int) -> Facts:
+    """{"count", "n", "value", "ci"}: ``count`` of ``n`` with its exact 95 % interval; None of nothing."""
+    return {"count": count, "n": n, "value": count / n if n else None, "ci": clopper_pearson(count, n) if n else None}
+
+
+def clopper_pearson(count: int, n: int, level: float = 0.95) -> list[float]:
+    """The exact interval of a share (Clopper and Pearson 1934): all p under which so few and so many are each likelier than half the rest.
+
+    >>> [round(end, 3) for end in clopper_pearson(0, 60)]
+    [0.0, 0.06]
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if count == 0 else _root(lambda p: tail - _at_least(count, n, p))
+    high = 1.0 if count == n else _root(lambda p: (1 - _at_least(count + 1, n, p)) - tail)
+    return [low, high]
+
+
+def _at_least(count: int, n: int, p: float) -> float:
+    """How likely ``count`` or more of ``n`` are."""
+    if not 0 < p < 1:
+        return float(p >= 1 or count == 0)
+    hits = np.arange(count, n + 1)
+    ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in hits.tolist()])
+    return float(np.exp(ways + hits * math.log(p) + (n - hits) * math.log1p(-p)).sum())
+
+
+def _root(falling: Any) -> float:
+    """Where a falling function of a share is 0, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def auroc(cases: Sequence[Case], feature: str) -> Facts:
+    """{"value", "positives", "negatives", "undefined"}: how likely a case that relies has a larger ``feature`` than one that does not.
+
+    Ties count half (Mann and Whitney 1947); 0.5 is chance; None without either kind.  Undefined features are left out and counted.
+    """
+    scored = [case for case in cases if case.truth is not None]
+    known = [case for case in scored if case.features.get(feature) is not None]
+    yes, no = (np.array([case.features[feature] for case in known if case.truth is truth], float) for truth in (True, False))
+    value = None
+    if len(yes) and len(no):
+        value = float(((yes[:, None] > no).mean() + (yes[:, None] >= no).mean()) / 2)
+    return {"value": value, "positives": len(yes), "negatives": len(no), "undefined": len(scored) - len(known)}
