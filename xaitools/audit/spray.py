@@ -1,0 +1,349 @@
+"""Spectral relevance analysis (SpRAy): do some decisions of a class rest on something else than the others?
+
+After Lapuschkin et al. 2019 (Nature Communications 10:1096, methods): relevance maps are downsized and normalised, joined to
+their nearest neighbours, and the eigenvalues of the graph's normalised Laplacian say how many clusters there are (eigengap) and
+which (spectral clustering, Ng et al. 2001).  Here the maps are those of decisions about objects, in two views (see ``decisions``):
+by place in the image, and around the object.  Each is clustered by itself.
+
+Where we differ: the maps' positive shares are compared by their square roots (Hellinger distance), so that a faint gathering
+counts beside a strong one; one cluster is an answer; and what is suspicious is decided by ``Criteria`` and not by eye.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics.statistics import image_weights, interval
+from ..probes.base import draws
+from .decisions import AROUND, SIDE, Decided, Decisions
+
+VIEWS = ("place", "object")
+
+PEAK = 0.25
+"""Cells belong to where relevance gathers that have so much of what the strongest has."""
+
+REPLICATES = 1000
+
+Array = NDArray[np.float64]
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What is clustered, and when a cluster is suspicious; ``words`` says the latter.
+
+    fewest      decisions of a class below which it is not clustered
+    most        beyond so many, a part drawn by the seed is
+    clusters    at most so many
+    subsets     for the stability, each of four fifths of the decisions but at most ``subset``
+    least, share  a cluster has so many members, and so large a share of the class
+    excess      by so much more of the relevance gathers at the cluster's place than in other decisions, at the interval's lower end
+    times       and so many times what its area would have by chance
+    having      so many of its members have it there, as ``times`` chance
+    stability   how well it is found again in subsets (mean Jaccard index of Hennig 2007)
+    eigengap    of several clusters
+    confidence  the members may be less sure than the other decisions by so much
+    """
+
+    fewest: int = 20
+    most: int = 1000
+    clusters: int = 8
+    subsets: int = 20
+    subset: int = 300
+    least: int = 5
+    share: float = 0.05
+    excess: float = 0.05
+    times: float = 3.0
+    having: float = 0.75
+    stability: float = 0.75
+    eigengap: float = 0.05
+    confidence: float = 0.1
+
+    @property
+    def words(self) -> str:
+        """The criterion as a sentence."""
+        return (
+            f"A cluster is suspicious if it has at least {self.least} members and {100 * self.share:g} % of the class; if at one place outside "
+            f"the object it has more of its positive relevance than the model's other decisions have there, by {100 * self.excess:g} points or "
+            f"more at the lower end of the 95 % interval, and {self.times:g} times or more what the area has by chance; if {100 * self.having:g} "
+            f"% or more of its members have that; if it is found again in subsets (Jaccard index {self.stability:g} or more) and set "
+            f"apart (eigengap {self.eigengap:g} or more, where there are several clusters); and if the model is as sure there as "
+            f"elsewhere (at most {self.confidence:g} below)."
+        )
+
+
+def spray(decisions: Decisions, *, seed: int = 0, criteria: Criteria | None = None) -> Facts:
+    """{class: facts} of every class that the model decided for; the order of the decisions changes nothing.
+
+    n         decisions; ``note`` says why they were not clustered, or that not all were
+    view      the one whose clusters stand under ``clusters``: the one with more suspicious members, then the larger eigengap
+    clusters  a partition: [{"size", "suspicious", "members", ...}], the largest first (see ``_facts``)
+    views     of each: its clusters, ``eigenvalues``, ``eigengap``, ``stability`` (adjusted Rand index of the whole with subsets:
+              mean and 5 and 95 % quantile), and ``points``: [id, target, cluster, x, y] of each decision in a t-SNE picture
+    """
+    criteria = criteria or Criteria()
+    found: Facts = {}
+    for label, name in enumerate(decisions.classes):
+        mine = sorted(decisions.of(label), key=lambda each: each.key)
+        if not mine:
+            continue
+        if len(mine) < criteria.fewest:
+            note = f"{len(mine)} decisions, too few to cluster; {criteria.fewest} are needed"
+            found[name] = {"n": len(mine), "view": None, "clusters": [], "views": {}, "note": note}
+            continue
+        note = ""
+        if len(mine) > criteria.most:
+            note = f"{criteria.most} of {len(mine)} decisions, drawn by the seed"
+            kept = draws(seed, "spray", 0, name).permutation(len(mine))[: criteria.most]
+            mine = [mine[place] for place in sorted(kept.tolist())]
+        others = [each for each in decisions.made if each.label != label]
+        usable = [view for view in VIEWS if view == "place" or all(each.object_view.any() for each in mine)]
+        views = {view: _viewed(view, mine, others, seed, criteria) for view in usable}
+        best = max(views, key=lambda view: (_suspected(views[view]), views[view]["eigengap"]))
+        found[name] = {"n": len(mine), "view": best, "clusters": views[best]["clusters"], "views": views, "note": note}
+    return found
+
+
+def _suspected(facts: Facts) -> int:
+    return sum(each["size"] for each in facts["clusters"] if each["suspicious"])
+
+
+def _viewed(view: str, mine: Sequence[Decided], others: Sequence[Decided], seed: int, criteria: Criteria) -> Facts:
+    points = features(np.stack([map_of(each, view) for each in mine]))
+    labels, eigenvalues = clustered(points, seed, criteria.clusters)
+    count = int(labels.max()) + 1
+    gap = float(eigenvalues[count] - eigenvalues[count - 1]) if len(eigenvalues) > count else 0.0
+    rand, jaccard = stability(points, labels, seed, criteria)
+    clusters = [
+        _facts(view, [each for each, own in zip(mine, labels, strict=True) if own == number],
+               [*(each for each, own in zip(mine, labels, strict=True) if own != number), *others],
+               len(mine), count, gap, jaccard[number], seed, criteria)
+        for number in range(count)
+    ]  # fmt: skip
+    picture = embedded(points, seed)
+    return {
+        "clusters": clusters, "eigenvalues": _rounded(eigenvalues), "eigengap": gap,
+        "stability": {"mean": float(np.mean(rand)), "quantiles": [float(each) for each in np.quantile(rand, (0.05, 0.95))], "subsets": len(rand)},
+        "points": [[*each.key, int(own), *_rounded(xy)] for each, own, xy in zip(mine, labels, picture, strict=True)],
+    }  # fmt: skip
+
+
+def map_of(decided: Decided, view: str) -> Array:
+    """(SIDE, SIDE)"""
+    return decided.place if view == "place" else decided.object_view
+
+
+# -- clusters
+
+
+def features(maps: Array) -> Array:
+    """(N, D) of maps (N, H, W) of non-negative shares: their square roots, whose distance is Hellinger's."""
+    return np.sqrt(maps.clip(min=0)).reshape(len(maps), -1)
+
+
+def affinity(points: Array, neighbours: int | None = None) -> Array:
+    """(N, N): 1 between points (N, D) of which either is among the other's nearest ``neighbours``, else 0.
+
+    >>> affinity(np.array([[0.0], [1.0], [5.0], [6.0]]), 1)
+    array([[0., 1., 0., 0.],
+           [1., 0., 0., 0.],
+           [0., 0., 0., 1.],
+           [0., 0., 1., 0.]])
+    """
+    n = len(points)
+    neighbours = min(n - 1, neighbours or max(5, round(n**0.5)))
+    squares = (points**2).sum(1)
+    distances = np.maximum(squares[:, None] + squares[None] - 2 * points @ points.T, 0)
+    np.fill_diagonal(distances, np.inf)
+    near = np.zeros((n, n))
+    np.put_along_axis(near, distances.argsort(1, kind="stable")[:, :neighbours], 1.0, axis=1)
+    return np.maximum(near, near.T)
+
+
+def spectrum(graph: Array) -> tuple[Array, Array]:
+    """Eigenvalues (N,), rising from 0, and eigenvectors (N, N) of the normalised Laplacian 1 - D^-1/2 W D^-1/2."""
+    scale = 1 / np.sqrt(graph.sum(1))
+    values, vectors = np.linalg.eigh(np.eye(len(graph)) - scale[:, None] * graph * scale[None])
+    return values.clip(min=0), vectors
+
+
+def clustered(points: Array, seed: int, most: int) -> tuple[NDArray[np.int64], Array]:
+    """The cluster of each point (N,), numbered by falling size, and the first ``most`` + 1 eigenvalues; the eigengap says how many."""
+    from sklearn.cluster import KMeans
+
+    values, vectors = spectrum(affinity(points))
+    values = values[: most + 1]
+    count = int(np.diff(values).argmax()) + 1
+    if count == 1:
+        return np.zeros(len(points), np.int64), values
+    rows = vectors[:, :count]
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    found = KMeans(count, n_init=10, random_state=seed).fit(rows).labels_
+    sizes = np.bincount(found, minlength=count)
+    first = [int(np.argmax(found == number)) if sizes[number] else len(found) for number in range(count)]
+    order = sorted((number for number in range(count) if sizes[number]), key=lambda number: (-sizes[number], first[number]))
+    return np.array([order.index(each) for each in found.tolist()]), values
+
+
+def stability(points: Array, labels: NDArray[np.int64], seed: int, criteria: Criteria) -> tuple[list[float], list[float]]:
+    """Clusters found anew in subsets: the adjusted Rand index of each subset with ``labels``, and of each cluster the mean of its
+    largest Jaccard index with one of the subset's (subsets that hold none of it left out)."""
+    from sklearn.metrics import adjusted_rand_score
+
+    dice = draws(seed, "stability", 0, "")
+    size = min(criteria.subset, max(2, round(0.8 * len(points))))
+    rand, jaccard = [], [list[float]() for _ in range(int(labels.max()) + 1)]
+    for _ in range(criteria.subsets):
+        some = np.sort(dice.permutation(len(points))[:size])
+        again, _ = clustered(points[some], seed, criteria.clusters)
+        rand.append(float(adjusted_rand_score(labels[some], again)))
+        for number, found in enumerate(jaccard):
+            own = labels[some] == number
+            if own.any():
+                found.append(max(float((own & (again == each)).sum() / (own | (again == each)).sum()) for each in range(int(again.max()) + 1)))
+    return rand, [float(np.mean(each)) if each else 0.0 for each in jaccard]
+
+
+def embedded(points: Array, seed: int) -> Array:
+    """(N, 2): a picture of the points in which neighbours stay neighbours (t-SNE, from the principal axes, so seeded twice)."""
+    from sklearn.manifold import TSNE
+
+    if not np.ptp(points, axis=0).any():
+        return np.zeros((len(points), 2))
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    found: Array = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(points).astype(float)
+    return found
+
+
+# -- what a cluster shares
+
+
+def _facts(
+    view: str, members: Sequence[Decided], others: Sequence[Decided], total: int, count: int, gap: float, jaccard: float, seed: int,
+    criteria: Criteria,
+) -> Facts:  # fmt: skip
+    """One cluster:
+
+    size, share          members, and their part of the class
+    members, targets     the image's id and what was explained in it, of each
+    suspicious, lacks    and the tests of ``Criteria`` that it fails, by name
+    confidence, right    means over members; ``confidence_others``
+    outside              share of relevance not on the object (``value``), ``others``, and the area not on it (``chance``)
+    gathers              where it has more than the other decisions: ``xyxy`` in shares of the view, ``mass`` there, ``others``, the
+                         ``difference`` with ``ci``, ``chance``, and how many members have it (``having``); the place is chosen on one half of the
+                         images and measured on the other, and the other way round
+    stability, eigengap  Jaccard index over subsets; that of all the view
+    maps                 the mean of both views
+    """
+    gathers = gathered(view, members, others, seed, criteria)
+    sure, elsewhere = (float(np.mean([each.confidence for each in some])) if some else None for some in (members, others))
+    rights = [each.right for each in members if each.right is not None]
+    tests = {
+        "size": len(members) >= max(criteria.least, criteria.share * total),
+        "excess": gathers["ci"] is not None and gathers["ci"][0] >= criteria.excess,
+        "chance": gathers["mass"] >= criteria.times * gathers["chance"],
+        "having": gathers["having"] >= criteria.having * len(members),
+        "stability": jaccard >= criteria.stability,
+        "eigengap": count == 1 or gap >= criteria.eigengap,
+        "confidence": elsewhere is None or sure is None or sure >= elsewhere - criteria.confidence,
+    }
+    return {
+        "size": len(members), "suspicious": all(tests.values()), "members": [each.item for each in members],
+        "targets": [each.target for each in members], "lacks": [name for name, met in tests.items() if not met],
+        "share": len(members) / total, "confidence": sure, "confidence_others": elsewhere,
+        "right": float(np.mean(rights)) if rights else None,
+        "outside": {"value": _outside(members), "others": _outside(others),
+                    "chance": float(np.mean([1 - each.areas[0] for each in members]))},
+        "gathers": gathers, "stability": jaccard, "eigengap": gap,
+        "maps": {name: [_rounded(row, 5) for row in np.mean([map_of(each, name) for each in members], 0)] for name in VIEWS},
+    }  # fmt: skip
+
+
+def _outside(some: Sequence[Decided]) -> float | None:
+    return float(np.mean([1 - each.shares[0] for each in some])) if some else None
+
+
+def gathered(view: str, members: Sequence[Decided], others: Sequence[Decided], seed: int, criteria: Criteria) -> Facts:
+    """Where outside the object the members' relevance gathers beyond that of ``others``; see ``_facts``."""
+    every = [*members, *others]
+    maps = np.stack([outside_of(map_of(each, view), view) for each in every])
+    own = np.arange(len(every)) < len(members)
+    ids = [each.item for each in every]
+    names = sorted(set(ids))
+    first = set(draws(seed, "halves", 0, "").permutation(names)[: len(names) // 2].tolist())
+    half = np.array([each in first for each in ids])
+    areas = np.array([1.0 if view == "place" else _frame(each) for each in every])
+    mass, chance = np.zeros(len(every)), np.zeros(len(every))
+    for side in (half, ~half):  # chosen on the other half of the images
+        chooser = ~side if (own & ~side).any() else np.ones_like(side)
+        box = peak_of(_contrast(maps[chooser], own[chooser]))
+        mass[side], chance[side] = _within(maps[side], box), areas[side] * _area(box)
+    place = peak_of(_contrast(maps, own))
+    there = _within(maps[own], place)
+    return {
+        "view": view, "xyxy": [each / SIDE for each in place], "mass": float(mass[own].mean()),
+        "others": float(mass[~own].mean()) if len(others) else None, "chance": float(chance[own].mean()),
+        **_difference(mass, own, ids, seed), "having": int((there >= criteria.times * areas[own] * _area(place)).sum()),
+    }  # fmt: skip
+
+
+def outside_of(view_map: Array, view: str) -> Array:
+    """The map without the object itself: the middle of the object view; of the place view it is left out already."""
+    if view == "place":
+        return view_map
+    rim = round(SIDE * AROUND / (1 + 2 * AROUND))
+    found = view_map.copy()
+    found[rim : SIDE - rim, rim : SIDE - rim] = 0
+    return found
+
+
+def _frame(decided: Decided) -> float:
+    """The object view's share of the image; more than that where it reaches beyond, so that chance is never too small."""
+    left, top, right, bottom = decided.box
+    return float((1 + 2 * AROUND) ** 2 * (right - left) * (bottom - top))
+
+
+def _contrast(maps: Array, own: NDArray[np.bool_]) -> Array:
+    return maps[own].mean(0) - (maps[~own].mean(0) if (~own).any() else 0.0)
+
+
+def peak_of(contrast: Array) -> tuple[int, int, int, int]:
+    """xyxy in cells of the box around the strongest cell and all that hang together with it and have ``PEAK`` of it."""
+    top = np.unravel_index(contrast.argmax(), contrast.shape)
+    _, pieces = cv2.connectedComponents((contrast >= max(PEAK * contrast[top], 1e-12)).astype(np.uint8), connectivity=8)
+    if not pieces[top]:
+        return int(top[1]), int(top[0]), int(top[1]) + 1, int(top[0]) + 1
+    rows, columns = np.nonzero(pieces == pieces[top])
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def _within(maps: Array, box: tuple[int, int, int, int]) -> Array:
+    left, top, right, bottom = box
+    found: Array = maps[:, top:bottom, left:right].sum((1, 2))
+    return found
+
+
+def _area(box: tuple[int, int, int, int]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1]) / SIDE**2
+
+
+def _difference(values: Array, own: NDArray[np.bool_], ids: Sequence[str], seed: int) -> Facts:
+    """Mean of members less that of the others, with its 95 % interval over images."""
+    if not (~own).any():
+        return {"difference": None, "ci": None}
+    weights = image_weights(ids, seed=seed, replicates=REPLICATES, clusters=ids)
+    sides = []
+    for some in (own, ~own):
+        counts = weights[:, some].sum(1)
+        sides.append(np.where(counts > 0, weights[:, some] @ values[some] / np.maximum(counts, 1), np.nan))
+    return {"difference": float(values[own].mean() - values[~own].mean()), "ci": interval(sides[0] - sides[1])}
+
+
+def _rounded(numbers: Array, digits: int = 4) -> list[float]:
+    return [round(float(each), digits) for each in numbers]
