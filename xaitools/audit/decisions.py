@@ -6,9 +6,9 @@ gradient x input where a network has operations without a rule.  A map is looked
 a dataset of any length fits: two views of ``SIDE`` x ``SIDE`` cells, and the shares of ``PARTS``.  Both count positive
 relevance alone, as shares of all of it (Arras et al. 2022, relevance mass).
 
-  place    the image, without what lies on the decision's own object: objects lie anywhere, and a cue that stays at its place
-           must not drown in that
-  object   the object's box with half its side around it, brought to one size; empty for a classified image that
+  place    the image, without what lies on the decision's own object and its ring: objects lie anywhere, and a cue that stays at
+           its place must not drown in that
+  object   the object's box with its own side around it, brought to one size; empty for a classified image that
            nobody says where the object is in
 
 The object is what the model itself marks: its box, its mask, its region; of a classified image what is annotated as its class.
@@ -41,7 +41,7 @@ from .shift import AUTO
 SIDE = 16
 """Cells along the sides of both views."""
 
-AROUND = 0.5
+AROUND = 1.0
 """Of the object view: context on every side, in sides of the object's box."""
 
 RING, RIM = 0.25, 0.06
@@ -369,7 +369,8 @@ def kept_of(values: Tensor, place: Tensor, masks: Sequence[Tensor]) -> tuple[lis
     object_view = np.zeros((SIDE, SIDE))
     if bool(place.any()):
         object_view = cells(shares, widened(_box(place) * (width, height, width, height)))
-    outside = np.where(place.numpy(), 0.0, shares)
+    own = (masks[PARTS.index("object")] | masks[PARTS.index("ring")]).numpy()
+    outside = np.where(own, 0.0, shares)
     return [cells(outside, (0.0, 0.0, width, height)), object_view], [float(shares[mask.numpy()].sum()) for mask in masks]
 
 

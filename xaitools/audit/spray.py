@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..metrics.statistics import image_weights, interval
 from ..probes.base import draws
-from .decisions import AROUND, SIDE, Decided, Decisions
+from .decisions import AROUND, RING, SIDE, Decided, Decisions
 
 VIEWS = ("place", "object")
 
@@ -44,22 +44,24 @@ class Criteria:
     subsets     for the stability, each of four fifths of the decisions but at most ``subset``
     least, share  a cluster has so many members, and so large a share of the class
     excess      by so much more of the relevance gathers at the cluster's place than in other decisions, at the interval's lower end
-    times       and so many times what its area would have by chance
-    having      so many of its members have it there, as ``times`` chance
+    times       and so many times as much as there
+    chance      and so many times what its area would have by chance
+    having      so many of its members have more there than 19 of 20 other decisions
     stability   how well it is found again in subsets (mean Jaccard index of Hennig 2007)
     eigengap    of several clusters
     confidence  the members may be less sure than the other decisions by so much
     """
 
-    fewest: int = 20
+    fewest: int = 15
     most: int = 1000
     clusters: int = 8
     subsets: int = 20
     subset: int = 300
     least: int = 5
     share: float = 0.05
-    excess: float = 0.05
+    excess: float = 0.02
     times: float = 3.0
+    chance: float = 1.0
     having: float = 0.75
     stability: float = 0.75
     eigengap: float = 0.05
@@ -71,8 +73,8 @@ class Criteria:
         return (
             f"A cluster is suspicious if it has at least {self.least} members and {100 * self.share:g} % of the class; if at one place outside "
             f"the object it has more of its positive relevance than the model's other decisions have there, by {100 * self.excess:g} points or "
-            f"more at the lower end of the 95 % interval, and {self.times:g} times or more what the area has by chance; if {100 * self.having:g} "
-            f"% or more of its members have that; if it is found again in subsets (Jaccard index {self.stability:g} or more) and set "
+            f"more at the lower end of the 95 % interval and {self.times:g} times as much or more, and at least {self.chance:g} times what "
+            f"the area has by chance; if {100 * self.having:g} % or more of its members have more there than 19 of 20 other decisions; if it is found again in subsets (Jaccard index {self.stability:g} or more) and set "
             f"apart (eigengap {self.eigengap:g} or more, where there are several clusters); and if the model is as sure there as "
             f"elsewhere (at most {self.confidence:g} below)."
         )
@@ -82,15 +84,23 @@ def spray(decisions: Decisions, *, seed: int = 0, criteria: Criteria | None = No
     """{class: facts} of every class that the model decided for; the order of the decisions changes nothing.
 
     n         decisions; ``note`` says why they were not clustered, or that not all were
-    view      the one whose clusters stand under ``clusters``: the one with more suspicious members, then the larger eigengap
+    view      the one whose clusters stand under ``clusters``: with more suspicious members, else with several clusters, else with
+              the larger eigengap
     clusters  a partition: [{"size", "suspicious", "members", ...}], the largest first (see ``_facts``)
     views     of each: its clusters, ``eigenvalues``, ``eigengap``, ``stability`` (adjusted Rand index of the whole with subsets:
               mean and 5 and 95 % quantile), and ``points``: [id, target, cluster, x, y] of each decision in a t-SNE picture
     """
-    criteria = criteria or Criteria()
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # the matrices are small: threads would mostly wait for each other, and round otherwise
+        return _sprayed(decisions, seed, criteria or Criteria())
+
+
+def _sprayed(decisions: Decisions, seed: int, criteria: Criteria) -> Facts:
     found: Facts = {}
+    made = sorted(decisions.made, key=lambda each: each.key)
     for label, name in enumerate(decisions.classes):
-        mine = sorted(decisions.of(label), key=lambda each: each.key)
+        mine = [each for each in made if each.label == label]
         if not mine:
             continue
         if len(mine) < criteria.fewest:
@@ -102,10 +112,10 @@ def spray(decisions: Decisions, *, seed: int = 0, criteria: Criteria | None = No
             note = f"{criteria.most} of {len(mine)} decisions, drawn by the seed"
             kept = draws(seed, "spray", 0, name).permutation(len(mine))[: criteria.most]
             mine = [mine[place] for place in sorted(kept.tolist())]
-        others = [each for each in decisions.made if each.label != label]
+        others = [each for each in made if each.label != label]
         usable = [view for view in VIEWS if view == "place" or all(each.object_view.any() for each in mine)]
         views = {view: _viewed(view, mine, others, seed, criteria) for view in usable}
-        best = max(views, key=lambda view: (_suspected(views[view]), views[view]["eigengap"]))
+        best = max(views, key=lambda view: (_suspected(views[view]), len(views[view]["clusters"]) > 1, views[view]["eigengap"]))
         found[name] = {"n": len(mine), "view": best, "clusters": views[best]["clusters"], "views": views, "note": note}
     return found
 
@@ -241,13 +251,14 @@ def _facts(
     stability, eigengap  Jaccard index over subsets; that of all the view
     maps                 the mean of both views
     """
-    gathers = gathered(view, members, others, seed, criteria)
+    gathers = gathered(view, members, others, seed)
     sure, elsewhere = (float(np.mean([each.confidence for each in some])) if some else None for some in (members, others))
     rights = [each.right for each in members if each.right is not None]
     tests = {
         "size": len(members) >= max(criteria.least, criteria.share * total),
         "excess": gathers["ci"] is not None and gathers["ci"][0] >= criteria.excess,
-        "chance": gathers["mass"] >= criteria.times * gathers["chance"],
+        "times": gathers["others"] is None or gathers["mass"] >= criteria.times * gathers["others"],
+        "chance": gathers["mass"] >= criteria.chance * gathers["chance"],
         "having": gathers["having"] >= criteria.having * len(members),
         "stability": jaccard >= criteria.stability,
         "eigengap": count == 1 or gap >= criteria.eigengap,
@@ -269,7 +280,7 @@ def _outside(some: Sequence[Decided]) -> float | None:
     return float(np.mean([1 - each.shares[0] for each in some])) if some else None
 
 
-def gathered(view: str, members: Sequence[Decided], others: Sequence[Decided], seed: int, criteria: Criteria) -> Facts:
+def gathered(view: str, members: Sequence[Decided], others: Sequence[Decided], seed: int) -> Facts:
     """Where outside the object the members' relevance gathers beyond that of ``others``; see ``_facts``."""
     every = [*members, *others]
     maps = np.stack([outside_of(map_of(each, view), view) for each in every])
@@ -285,19 +296,19 @@ def gathered(view: str, members: Sequence[Decided], others: Sequence[Decided], s
         box = peak_of(_contrast(maps[chooser], own[chooser]))
         mass[side], chance[side] = _within(maps[side], box), areas[side] * _area(box)
     place = peak_of(_contrast(maps, own))
-    there = _within(maps[own], place)
+    usual = float(np.quantile(mass[~own], 0.95)) if len(others) else 0.0
     return {
         "view": view, "xyxy": [each / SIDE for each in place], "mass": float(mass[own].mean()),
         "others": float(mass[~own].mean()) if len(others) else None, "chance": float(chance[own].mean()),
-        **_difference(mass, own, ids, seed), "having": int((there >= criteria.times * areas[own] * _area(place)).sum()),
+        **_difference(mass, own, ids, seed), "having": int((mass[own] > usual).sum()),
     }  # fmt: skip
 
 
 def outside_of(view_map: Array, view: str) -> Array:
-    """The map without the object itself: the middle of the object view; of the place view it is left out already."""
+    """The map without the object and its ring: the middle of the object view; the place view leaves them out already."""
     if view == "place":
         return view_map
-    rim = round(SIDE * AROUND / (1 + 2 * AROUND))
+    rim = round(SIDE * (AROUND - RING) / (1 + 2 * AROUND))
     found = view_map.copy()
     found[rim : SIDE - rim, rim : SIDE - rim] = 0
     return found
