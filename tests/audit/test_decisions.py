@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.audit.test_shift import CORNER, CROSS, Tagged
+from tests.audit.test_shift import CROSS, Tagged
 from tests.probes.toys import CLASSES, SIDE, Boxes, reader
 from xaitools.adapters import SegmentationModel
 from xaitools.audit.decisions import PARTS, Limits, _Looker, cells, chosen_of, kept_of, measure_decisions, parts_of, right_of

@@ -5,21 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import adjusted_rand_score
 
-import xaitools as xt
-from xaitools.audit.decisions import PARTS, SIDE, Decided, Decisions, measure_decisions
-from xaitools.audit.records import Memory
+from xaitools.audit.decisions import PARTS, SIDE, Decided, Decisions
 from xaitools.audit.spray import Criteria, affinity, clustered, features, outside_of, peak_of, spectrum, spray, stability
-from xaitools.audit.transplant import transplant
-from xaitools.probes import Context
 
 QUICK = Criteria(subsets=5)
 
 
 def population(n: int, tagged: int, *, label: int = 0, seed: int = 0, mass: float = 0.3, confidence: float = 0.9) -> list[Decided]:
-    """Decisions whose relevance is noise, half of it on the object; of the first ``tagged`` a share ``mass`` is in a corner of the image."""
+    """Decisions whose relevance is noise, half of it on the object; of the first ``tagged`` a share ``mass`` is in a corner."""
     dice = np.random.default_rng((seed, label))
     made = []
     for number in range(n):
@@ -38,7 +33,7 @@ def population(n: int, tagged: int, *, label: int = 0, seed: int = 0, mass: floa
 
 def decisions(*some: list[Decided]) -> Decisions:
     made = tuple(each for group in some for each in group)
-    return Decisions(("a", "b"), "lrp", "", made, {})
+    return Decisions(("a", "b", "c"), "lrp", "", made, {})
 
 
 def test_the_graph_is_that_of_a_plain_search_and_its_laplacian_counts_pieces():

@@ -9,7 +9,8 @@ from tests.audit.test_shift import CORNER, CROSS
 from tests.probes.toys import CLASSES, SIDE, reader
 from xaitools.audit.decisions import measure_decisions
 from xaitools.audit.records import Memory
-from xaitools.audit.transplant import paired, shared_box, transplant
+from xaitools.audit.spray import shared_box
+from xaitools.audit.transplant import paired, transplant
 from xaitools.probes import Context
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -243,7 +243,11 @@ class _Looker:
     def _target(self, label: int, number: int) -> Target:
         if self.model.task == "classification":
             return Target("class", self.classes[label], versus="")
-        return Target("region", self.classes[label], versus="") if self.model.task == "segmentation" else Target("box", index=number, versus="")
+        return (
+            Target("region", self.classes[label], versus="")
+            if self.model.task == "segmentation"
+            else Target("box", index=number, versus="")
+        )
 
     def _maps(self, index: int) -> tuple[Sample, Prediction, list[tuple[Tensor, float]]]:
         """The item in the model's words, what the model says of it, and the map (H, W) and margin of each decision."""

@@ -11,17 +11,20 @@ counts beside a strong one; one cluster is an answer; and what is suspicious is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..data import Dataset
+from ..errors import DataError
 from ..metrics.statistics import image_weights, interval
 from ..probes.base import draws
-from .decisions import AROUND, RING, SIDE, Decided, Decisions
+from .decisions import AROUND, RING, SIDE, Decided, Decisions, widened
 
 VIEWS = ("place", "object")
 
@@ -32,6 +35,7 @@ REPLICATES = 1000
 
 Array = NDArray[np.float64]
 Facts = dict[str, Any]
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,13 @@ class Criteria:
     def words(self) -> str:
         """The criterion as a sentence."""
         return (
-            f"A cluster is suspicious if it has at least {self.least} members and {100 * self.share:g} % of the class; if at one place outside "
-            f"the object it has more of its positive relevance than the model's other decisions have there, by {100 * self.excess:g} points or "
-            f"more at the lower end of the 95 % interval and {self.times:g} times as much or more, and at least {self.chance:g} times what "
-            f"the area has by chance; if {100 * self.having:g} % or more of its members have more there than 19 of 20 other decisions; if it is found again in subsets (Jaccard index {self.stability:g} or more) and set "
-            f"apart (eigengap {self.eigengap:g} or more, where there are several clusters); and if the model is as sure there as "
-            f"elsewhere (at most {self.confidence:g} below)."
+            f"A cluster is suspicious if it has at least {self.least} members and {100 * self.share:g} % of the class; if at one place "
+            f"outside the object and its surroundings it has more of its positive relevance than the model's other decisions have, by "
+            f"{100 * self.excess:g} points or more at the lower end of the 95 % interval and {self.times:g} times as much or more, and at "
+            f"least {self.chance:g} times what the area has by chance; if {100 * self.having:g} % or more of its members have more there "
+            f"than 19 of 20 other decisions; if it is found again in subsets (Jaccard index {self.stability:g} or more) and set apart "
+            f"(eigengap {self.eigengap:g} or more, where there are several clusters); and if the model is as sure there as elsewhere (at "
+            f"most {self.confidence:g} below)."
         )
 
 
@@ -139,7 +144,7 @@ def _viewed(view: str, mine: Sequence[Decided], others: Sequence[Decided], seed:
     picture = embedded(points, seed)
     return {
         "clusters": clusters, "eigenvalues": _rounded(eigenvalues), "eigengap": gap,
-        "stability": {"mean": float(np.mean(rand)), "quantiles": [float(each) for each in np.quantile(rand, (0.05, 0.95))], "subsets": len(rand)},
+        "stability": {"mean": float(np.mean(rand)), "quantiles": _rounded(np.quantile(rand, (0.05, 0.95))), "subsets": len(rand)},
         "points": [[*each.key, int(own), *_rounded(xy)] for each, own, xy in zip(mine, labels, picture, strict=True)],
     }  # fmt: skip
 
@@ -216,7 +221,9 @@ def stability(points: Array, labels: NDArray[np.int64], seed: int, criteria: Cri
         for number, found in enumerate(jaccard):
             own = labels[some] == number
             if own.any():
-                found.append(max(float((own & (again == each)).sum() / (own | (again == each)).sum()) for each in range(int(again.max()) + 1)))
+                found.append(
+                    max(float((own & (again == each)).sum() / (own | (again == each)).sum()) for each in range(int(again.max()) + 1))
+                )
     return rand, [float(np.mean(each)) if each else 0.0 for each in jaccard]
 
 
@@ -246,8 +253,8 @@ def _facts(
     confidence, right    means over members; ``confidence_others``
     outside              share of relevance not on the object (``value``), ``others``, and the area not on it (``chance``)
     gathers              where it has more than the other decisions: ``xyxy`` in shares of the view, ``mass`` there, ``others``, the
-                         ``difference`` with ``ci``, ``chance``, and how many members have it (``having``); the place is chosen on one half of the
-                         images and measured on the other, and the other way round
+                         ``difference`` with ``ci``, ``chance``, and how many members have it (``having``); the place is chosen on
+                         one half of the images and measured on the other, and the other way round
     stability, eigengap  Jaccard index over subsets; that of all the view
     maps                 the mean of both views
     """
@@ -342,6 +349,46 @@ def _within(maps: Array, box: tuple[int, int, int, int]) -> Array:
 
 def _area(box: tuple[int, int, int, int]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1]) / SIDE**2
+
+
+def shared_box(view: str, xyxy: Array, box: Array, size: Sequence[int]) -> Box | None:
+    """What ``xyxy``, in shares of a view, is in pixels of an image (H, W) with a decision about ``box``; None where it lies outside."""
+    height, width = size
+    frame = np.array([0.0, 0.0, 1.0, 1.0]) if view == "place" else widened(box)
+    spans = np.array([frame[2] - frame[0], frame[3] - frame[1]] * 2)
+    left, top, right, bottom = (np.array([*frame[:2], *frame[:2]]) + xyxy * spans) * (width, height, width, height)
+    found = max(0, round(left)), max(0, round(top)), min(width, round(right)), min(height, round(bottom))
+    return found if found[2] - found[0] >= 2 and found[3] - found[1] >= 2 else None
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A member of a cluster to look at: its image (3, H, W), its object's ``box`` xyxy in pixels, and the place that the cluster shares."""
+
+    item: str
+    image: Tensor
+    box: tuple[float, ...]
+    shared: Box | None
+
+
+def members_of(dataset: Dataset, decisions: Decisions, cluster: Mapping[str, Any], most: int = 6) -> list[Member]:
+    """Of at most ``most`` images the surest members of ``cluster``; those that cannot be read any more are left out."""
+    keys = set(zip(cluster["members"], cluster["targets"], strict=True))
+    sure = sorted((each for each in decisions.made if each.key in keys), key=lambda each: (-each.confidence, each.key))
+    index = {item: place for place, item in enumerate(dataset.ids)}
+    found: dict[str, Member] = {}
+    for each in sure:
+        if len(found) == most or each.item in found:
+            continue
+        try:
+            image = dataset[index[each.item]].image
+        except DataError:
+            continue
+        height, width = image.shape[-2:]
+        gathers = cluster["gathers"]
+        place = shared_box(gathers["view"], np.array(gathers["xyxy"], float), each.box, (height, width))
+        found[each.item] = Member(each.item, image, tuple((each.box * (width, height, width, height)).tolist()), place)
+    return list(found.values())
 
 
 def _difference(values: Array, own: NDArray[np.bool_], ids: Sequence[str], seed: int) -> Facts:

@@ -30,14 +30,15 @@ from ..metrics import holm
 from ..probes import Context
 from ..probes.base import draws
 from ..types import Prediction, Sample
-from .decisions import HALF, Array, Decided, Decisions, Limits, chosen_of, widened
+from .decisions import HALF, Decided, Decisions, Limits, chosen_of
+from .spray import Box, shared_box
 
 BEYOND, LEVEL = 0.2, 0.05
 """What is shared flips decisions where it changes so many more of them than its control does, at this level."""
 
 WORDS = (
-    f"What is shared flips decisions if pasting it makes decisions of the class appear, or removing it loses them, in at least {100 * BEYOND:g} % "
-    f"more of the images than the control does (p at most {LEVEL:g}, exact test of McNemar, Holm over both)."
+    f"What is shared flips decisions if pasting it makes decisions of the class appear, or removing it loses them, in at least "
+    f"{100 * BEYOND:g} % more of the images than the control does (p at most {LEVEL:g}, exact test of McNemar, Holm over both)."
 )
 
 MOST = 40
@@ -50,7 +51,6 @@ TRIES = 200
 """Random places looked at for the control of a removal."""
 
 Facts = dict[str, Any]
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +145,7 @@ def paired(pairs: Sequence[tuple[bool, bool]]) -> Facts:
 
 
 class _Lab:
-    def __init__(
-        self, context: Context, decisions: Decisions, label: int, cluster: Mapping[str, Any], seed: int, limits: Limits
-    ) -> None:
+    def __init__(self, context: Context, decisions: Decisions, label: int, cluster: Mapping[str, Any], seed: int, limits: Limits) -> None:
         assert context.model is not None
         self.context, self.model, self.label, self.limits, self.seed = context, adapted(context.model), label, limits, seed
         self.view, self.xyxy = cluster["gathers"]["view"], np.array(cluster["gathers"]["xyxy"], float)
@@ -288,20 +286,10 @@ class _Lab:
     def _seen(self, prediction: Prediction, before: Prediction) -> float:
         """How much of the class is seen, in [0, 1]: its probability; its best box; its share of the pixels of what was seen before."""
         if prediction.semantic is not None and before.semantic is not None:
-            own = before.semantic != before.background
+            own = before.semantic != (-1 if before.background is None else before.background)
             return float((prediction.semantic[own] == self.label).double().mean()) if bool(own.any()) else 0.0
         scores = prediction.scores[prediction.labels == self.label]
         return float(scores.max()) if len(scores) else 0.0
-
-
-def shared_box(view: str, xyxy: Array, box: Array, size: Sequence[int]) -> Box | None:
-    """What ``xyxy``, in shares of a view, is in pixels of an image (H, W) with a decision about ``box``; None where it lies outside."""
-    height, width = size
-    frame = np.array([0.0, 0.0, 1.0, 1.0]) if view == "place" else widened(box)
-    spans = np.array([frame[2] - frame[0], frame[3] - frame[1]] * 2)
-    left, top, right, bottom = (np.array([*frame[:2], *frame[:2]]) + xyxy * spans) * (width, height, width, height)
-    found = max(0, round(left)), max(0, round(top)), min(width, round(right)), min(height, round(bottom))
-    return found if found[2] - found[0] >= 2 and found[3] - found[1] >= 2 else None
 
 
 def _once(some: Sequence[Decided]) -> list[Decided]:
