@@ -81,6 +81,15 @@ def test_a_class_that_all_rests_on_a_place_is_one_suspicious_cluster_beside_the_
     assert not alone["suspicious"] and alone["gathers"]["ci"] is None
 
 
+def test_what_surrounds_an_object_on_all_sides_is_no_place():
+    halo = np.zeros((SIDE, SIDE))
+    halo[2:14, 2:14], halo[4:12, 4:12] = 1, 0
+    faint = [replace(each, object_view=0.2 * each.object_view) for group in (0, 1) for each in population(40, 0, label=group)]
+    around = [replace(each, object_view=each.object_view + 0.8 * halo / halo.sum()) if each.label == 0 else each for each in faint]
+    (cluster,) = spray(decisions(around), criteria=QUICK)["a"]["views"]["object"]["clusters"]
+    assert cluster["lacks"] == ["widest"] and cluster["gathers"]["xyxy"] == [2 / SIDE, 2 / SIDE, 14 / SIDE, 14 / SIDE]
+
+
 def test_what_the_model_is_not_sure_of_is_not_suspicious():
     unsure = [replace(each, confidence=0.6) if number < 20 else each for number, each in enumerate(population(80, 20))]
     clusters = spray(decisions(unsure, population(40, 0, label=1)), criteria=QUICK)["a"]["clusters"]

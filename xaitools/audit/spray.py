@@ -50,6 +50,7 @@ class Criteria:
     excess      by so much more of the relevance gathers at the cluster's place than in other decisions, at the interval's lower end
     times       and so many times as much as there
     chance      and so many times what its area would have by chance
+    widest      and the place is no larger than that share of the view: what surrounds an object on all sides is no place
     having      so many of its members have more there than 19 of 20 other decisions
     stability   how well it is found again in subsets (mean Jaccard index of Hennig 2007)
     eigengap    of several clusters
@@ -66,6 +67,7 @@ class Criteria:
     excess: float = 0.02
     times: float = 3.0
     chance: float = 1.0
+    widest: float = 0.25
     having: float = 0.75
     stability: float = 0.75
     eigengap: float = 0.05
@@ -78,8 +80,9 @@ class Criteria:
             f"A cluster is suspicious if it has at least {self.least} members and {100 * self.share:g} % of the class; if at one place "
             f"outside the object and its surroundings it has more of its positive relevance than the model's other decisions have, by "
             f"{100 * self.excess:g} points or more at the lower end of the 95 % interval and {self.times:g} times as much or more, and at "
-            f"least {self.chance:g} times what the area has by chance; if {100 * self.having:g} % or more of its members have more there "
-            f"than 19 of 20 other decisions; if it is found again in subsets (Jaccard index {self.stability:g} or more) and set apart "
+            f"least {self.chance:g} times what the area has by chance, the place being at most {100 * self.widest:g} % of the view; if "
+            f"{100 * self.having:g} % or more of its members have more there than 19 of 20 other decisions; if it is found again in subsets "
+            f"(Jaccard index {self.stability:g} or more) and set apart "
             f"(eigengap {self.eigengap:g} or more, where there are several clusters); and if the model is as sure there as elsewhere (at "
             f"most {self.confidence:g} below)."
         )
@@ -259,6 +262,7 @@ def _facts(
     maps                 the mean of both views
     """
     gathers = gathered(view, members, others, seed)
+    box = gathers["xyxy"]
     sure, elsewhere = (float(np.mean([each.confidence for each in some])) if some else None for some in (members, others))
     rights = [each.right for each in members if each.right is not None]
     tests = {
@@ -266,6 +270,7 @@ def _facts(
         "excess": gathers["ci"] is not None and gathers["ci"][0] >= criteria.excess,
         "times": gathers["others"] is None or gathers["mass"] >= criteria.times * gathers["others"],
         "chance": gathers["mass"] >= criteria.chance * gathers["chance"],
+        "widest": (box[2] - box[0]) * (box[3] - box[1]) <= criteria.widest,
         "having": gathers["having"] >= criteria.having * len(members),
         "stability": jaccard >= criteria.stability,
         "eigengap": count == 1 or gap >= criteria.eigengap,

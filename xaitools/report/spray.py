@@ -34,7 +34,8 @@ SHARED = "#d55e00"
 
 LACKS = {
     "size": "too few", "excess": "no more there than elsewhere", "times": "not much more there than elsewhere",
-    "chance": "no more than by chance", "having": "not in most members", "stability": "not found again in subsets",
+    "chance": "no more than by chance", "widest": "all about, at no one place",
+    "having": "not in most members", "stability": "not found again in subsets",
     "eigengap": "not set apart", "confidence": "the model is less sure there",
 }  # fmt: skip
 """The tests of ``Criteria`` that a cluster fails, in words."""
