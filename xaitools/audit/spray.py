@@ -81,8 +81,8 @@ class Criteria:
             f"outside the object and its surroundings it has more of its positive relevance than the model's other decisions have, by "
             f"{100 * self.excess:g} points or more at the lower end of the 95 % interval and {self.times:g} times as much or more, and at "
             f"least {self.chance:g} times what the area has by chance, the place being at most {100 * self.widest:g} % of the view; if "
-            f"{100 * self.having:g} % or more of its members have more there than 19 of 20 other decisions; if it is found again in subsets "
-            f"(Jaccard index {self.stability:g} or more) and set apart "
+            f"{100 * self.having:g} % or more of its members have more there than 19 of 20 other decisions; if it is found again in "
+            f"subsets (Jaccard index {self.stability:g} or more) and set apart "
             f"(eigengap {self.eigengap:g} or more, where there are several clusters); and if the model is as sure there as elsewhere (at "
             f"most {self.confidence:g} below)."
         )
