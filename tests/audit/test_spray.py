@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from xaitools.audit.decisions import PARTS, SIDE, Decided, Decisions
-from xaitools.audit.spray import Criteria, affinity, clustered, features, outside_of, peak_of, spectrum, spray, stability
+from xaitools.audit.spray import Criteria, affinity, clustered, features, gathered, outside_of, peak_of, spectrum, spray, stability
 
 QUICK = Criteria(subsets=5)
 
@@ -94,6 +94,12 @@ def test_what_the_model_is_not_sure_of_is_not_suspicious():
     unsure = [replace(each, confidence=0.6) if number < 20 else each for number, each in enumerate(population(80, 20))]
     clusters = spray(decisions(unsure, population(40, 0, label=1)), criteria=QUICK)["a"]["clusters"]
     assert [each["lacks"] for each in clusters if each["size"] == 20] == [["confidence"]]
+
+
+def test_the_place_is_not_measured_where_it_was_chosen():
+    """Two groups of one population: chosen and measured on the same images the first would always seem to have more."""
+    found = [gathered("place", made[:20], made[20:], 0)["difference"] for seed in range(24) if (made := population(40, 0, seed=seed))]
+    assert abs(np.mean(found)) < 2.5 * np.std(found) / len(found) ** 0.5
 
 
 def test_the_order_of_the_decisions_changes_nothing():
