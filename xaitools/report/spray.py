@@ -34,7 +34,7 @@ SHARED = "#d55e00"
 
 LACKS = {
     "size": "too few", "excess": "no more there than elsewhere", "times": "not much more there than elsewhere",
-    "chance": "no more than by chance", "widest": "all about, at no one place",
+    "chance": "no more than by chance", "widest": "at no one place",
     "having": "not in most members", "stability": "not found again in subsets",
     "eigengap": "not set apart", "confidence": "the model is less sure there",
 }  # fmt: skip
@@ -221,7 +221,7 @@ def spray_section(
     rows = [row for name, facts in found.items() for row in _rows(name, facts)]
     moved = _moved(transplants or {})
     images = "".join(
-        f'<figure><img src="{data_uri(png)}" alt="{e(f"clusters of {name}")}"></figure>'
+        f'<img alt="{e(f"clusters of {name}, and what came of moving what they share")}" src="{data_uri(png)}">'
         for name, pngs in (pictures or {}).items() for png in pngs
     )  # fmt: skip
     return section(heading, f"<p>{e(said)}</p>", notes, table(heads, rows, right={2, 3, 4, 5}), moved, images)
@@ -235,7 +235,7 @@ def _rows(name: str, facts: Facts) -> Iterator[Sequence[str] | str]:
         others = "" if gathers["others"] is None else f"{100 * gathers['others']:.1f}"
         ci = None if gathers["ci"] is None else [100 * end for end in gathers["ci"]]
         difference = "" if gathers["difference"] is None else f"{100 * gathers['difference']:.1f} {_ends(ci)}"
-        verdict = "<b>suspicious</b>" if each["suspicious"] else e(", ".join(LACKS[lack] for lack in each["lacks"]))
+        verdict = "<b>suspicious</b>" if each["suspicious"] else e("; ".join(LACKS[lack] for lack in each["lacks"]))
         place = f"{100 * gathers['mass']:.1f} / {others} / {100 * gathers['chance']:.1f}"
         yield [e(name) if number == 1 else "", str(number), str(each["size"]), place, difference, f"{each['stability']:.2f}", verdict]
 
