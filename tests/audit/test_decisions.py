@@ -69,6 +69,8 @@ def test_each_pixel_is_of_one_part_and_the_first_that_fits():
     parts = dict(zip(PARTS, parts_of(Context(Tagged(4)), sample, place), strict=True))
     assert bool((torch.stack(list(parts.values())).sum(0) == 1).all())
     assert torch.equal(parts["object"], place) and int(parts["declared"].sum()) == 36 and not bool(parts["others"].any())
+    smaller = place & (torch.arange(SIDE) > int(place.any(0).nonzero()[0]))  # the box of a detector may cut its object
+    assert not bool(parts_of(Context(Tagged(4)), sample, smaller)[PARTS.index("others")].any())
     stranger = torch.zeros_like(place)
     stranger[:3, :3] = True
     parts = dict(zip(PARTS, parts_of(Context(Tagged(4)), sample, stranger), strict=True))
