@@ -79,7 +79,7 @@ class Decided:
     right       whether the truth agrees, as the metric of the task counts; None where it does not count
     box         (4,) xyxy of its object, as shares of the image's width and height
     score       the margin that was explained
-    place, object_view  (SIDE, SIDE) positive relevance in each cell, as a share of all in the image
+    place, object_view  (SIDE, SIDE) positive relevance in each cell, as a share of all in the image; float32, since there may be many
     shares, areas       (6,) of ``PARTS``: shares of positive relevance and of the image; both sum to 1
     """
 
@@ -90,8 +90,8 @@ class Decided:
     right: bool | None
     box: Array
     score: float
-    place: Array
-    object_view: Array
+    place: NDArray[np.floating]
+    object_view: NDArray[np.floating]
     shares: Array
     areas: Array
 
@@ -234,7 +234,8 @@ class _Looker:
             Decided(
                 row.item, str(self._target(int(rows["label"][place]), int(rows["number"][place]))), int(rows["label"][place]),
                 float(rows["confidence"][place]), None if np.isnan(rows["right"][place]) else bool(rows["right"][place]),
-                rows["box"][place], float(rows["score"][place]), rows["place"][place], rows["object_view"][place],
+                rows["box"][place], float(rows["score"][place]), rows["place"][place].astype(np.float32),
+                rows["object_view"][place].astype(np.float32),
                 rows["shares"][place], rows["areas"][place],
             )
             for place in range(count)

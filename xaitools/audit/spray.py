@@ -154,7 +154,7 @@ def _viewed(view: str, mine: Sequence[Decided], others: Sequence[Decided], seed:
 
 def map_of(decided: Decided, view: str) -> Array:
     """(SIDE, SIDE)"""
-    return decided.place if view == "place" else decided.object_view
+    return (decided.place if view == "place" else decided.object_view).astype(float)
 
 
 # -- clusters
