@@ -12,11 +12,17 @@ from ..errors import XaiError, unknown
 from ..probes import CUES, FAMILIES
 from ..probes.base import draws
 from ..types import AuditReport
+from .decisions import measure_decisions
+from .decisions import piece_of as decisions_of
 from .plan import CLEAN, Plan, make_plan
 from .records import joined
+from .reliance import reliance
 from .run import Carried, Progress, carry_out, steps
 from .shift import Explainer
 from .spots import NOWHERE, SPOT, measure_spots, piece_of
+from .spray import spray
+from .tally import Facts
+from .transplant import transplant
 from .verdict import QUESTIONS, cases, finding
 
 EXPLAINED = 100
@@ -55,11 +61,31 @@ def audit(
     wanted = _explained(plan, explained)
     total = steps(plan) + len(wanted)
     told = None if progress is None else lambda done, _: progress(done, total)
-    done = carry_out(plan, context, None if out is None else Path(out).expanduser(), resume, told, map(piece_of, wanted))
+    also = [each(index) for index in wanted for each in (piece_of, decisions_of)]
+    done = carry_out(plan, context, None if out is None else Path(out).expanduser(), resume, told, also)
     later = None if progress is None else lambda count, _: progress(total - len(wanted) + count, total)
     done.report["spots"] = _spots(done, wanted, later)
+    done.report |= _clusters(done, wanted)
     done.report["findings"] = [finding(case, case.family in allow) for case in cases(done.report)]
     return AuditReport(done.report, joined(done.rows), done.ended(), done.examples)
+
+
+def _clusters(done: Carried, wanted: Sequence[int]) -> Facts:
+    """ "spray", "transplants" of each class's suspicious clusters in their order, "reliance", and how that was made or why not."""
+    plan, context = done.tally.plan, done.worker.context
+    decisions = measure_decisions(context, wanted, done.store, method=plan.facts["relevance"]["method"], seed=plan.seed)
+    found = spray(decisions, seed=plan.seed)
+    suspicious = {name: [each for each in facts["clusters"] if each["suspicious"]] for name, facts in found.items()}
+    return {
+        "spray": found,
+        "transplants": {
+            name: [transplant(context, decisions, name, cluster, seed=plan.seed)[0] for cluster in clusters]
+            for name, clusters in suspicious.items()
+            if clusters
+        },
+        "reliance": reliance(decisions, seed=plan.seed),
+        "decisions": {"method": decisions.method, "note": decisions.note, "n": len(decisions.made)},
+    }
 
 
 def _explained(plan: Plan, count: int) -> list[int]:

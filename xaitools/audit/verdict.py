@@ -186,7 +186,7 @@ def _case(report: Facts, family: str) -> Case:
 def _local(report: Facts, family: str, row: Facts | None) -> Case:
     """Of what stands beside objects: the class whose spots move decisions most, among those at one place or among the others."""
     spots = {name: each for name, each in report["spots"]["classes"].items() if (each["place"]["share"] >= FIXED) == (family == "artifact")}
-    others = tuple(_supporting(report, family, ""))
+    others = tuple(_supporting(report, family, "")) + (tuple(_clusters(report)) if family == "artifact" else ())
     if row is not None and row["primary"]["drop"] is not None:
         others = (f"{QUESTIONS[family]} costs {_told(row['primary'])}", *others)
     if report["spots"]["nowhere"] >= FEWEST and not report["spots"]["classes"]:
@@ -225,6 +225,17 @@ def _local(report: Facts, family: str, row: Facts | None) -> Case:
         *others,
     )
     return Case(family, cause, trace, others)
+
+
+def _clusters(report: Facts) -> list[str]:
+    """What became of the clusters that SpRAy found suspicious."""
+    return [
+        f"SpRAy: {cluster['size']} decisions for {name} rest on one place; pasted elsewhere or taken away it "
+        + {True: "flips", False: "does not flip", None: "could not be asked to flip"}[moved["flips"]]
+        + " decisions beyond its controls"
+        for name, rows in report.get("transplants", {}).items()
+        for cluster, moved in zip([each for each in report["spray"][name]["clusters"] if each["suspicious"]], rows, strict=True)
+    ]
 
 
 def _supporting(report: Facts, family: str, asked: str) -> list[str]:

@@ -13,7 +13,8 @@ from typing import Any
 from ..audit.attacks import STEP, curve
 from ..audit.folder import RECORDS, RUN, check_saved
 from ..audit.records import parquet_bytes
-from ..files import write_bytes, write_json, write_text
+from ..audit.spray import Criteria
+from ..files import folder_name, write_bytes, write_json, write_text
 from ..probes import CUES
 from ..types import ProbeResult
 from .findings import findings_section, model_card, spots_section
@@ -40,6 +41,7 @@ from .parts import (
 )  # fmt: skip
 from .probe_figures import drops_figure, examples_figure
 from .shift import shift_section
+from .spray import reliance_section, spray_figure, spray_section
 
 MOST = 14 * 2**20
 """Characters of pictures in one page; what does not fit is in the figures folder only."""
@@ -93,6 +95,9 @@ def _figures(result: ProbeResult) -> Iterator[tuple[str, bytes]]:
     for name in result.report["probes"]:
         if examples := [each for each in result.examples if each.probe == name]:
             yield name, figure_bytes(examples_figure(examples), "png")
+    for name, facts in result.report.get("spray", {}).items():
+        if len(facts["clusters"]) > 1 or any(each["suspicious"] for each in facts["clusters"]):
+            yield _cluster(name), figure_bytes(spray_figure(name, facts), "png")
 
 
 def page(report: Facts, figures: Mapping[str, bytes]) -> str:
@@ -108,6 +113,7 @@ def page(report: Facts, figures: Mapping[str, bytes]) -> str:
         findings_section(report),
         warnings(report["warnings"]),
         spots_section(report),
+        *_decisions(report, figures),
         _headline(report),
         _families(report),
         _groups(report),
@@ -119,6 +125,20 @@ def page(report: Facts, figures: Mapping[str, bytes]) -> str:
         _settings(report),
     ]
     return document(f"{report['model']}: {'audit' if 'findings' in report else 'shortcut probes'}", body)
+
+
+def _decisions(report: Facts, figures: Mapping[str, bytes]) -> Iterator[str]:
+    """Of an audit, the clusters of decisions and what these rest on."""
+    if "spray" in report:
+        pictures = {name: [figures[_cluster(name)]] for name in report["spray"] if _cluster(name) in figures}
+        told = report["decisions"]
+        note = told["note"] or f"{told['n']} decisions, {told['method']}"
+        yield spray_section(report["spray"], Criteria().words, report["transplants"], note, pictures)
+        yield reliance_section(report["reliance"])
+
+
+def _cluster(name: str) -> str:
+    return f"spray-{folder_name(name)}"
 
 
 def _summary(report: Facts) -> str:
