@@ -45,6 +45,7 @@ def test_a_model_that_reads_a_corner_relies_on_an_artefact_and_the_background_is
     assert all(row["would_refute"] and row["evidence"][0]["kind"] == "intervention" for row in found.values())
 
 
+@pytest.mark.long
 def test_a_model_that_reads_the_border_relies_on_the_background_and_an_honest_one_on_nothing():
     found = verdicts(audit(reader("border"), Shapes(32), **QUICK).report)
     assert found["background"] == "relies" and found["artifact"] == "no evidence"
