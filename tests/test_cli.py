@@ -275,7 +275,8 @@ def test_ctrl_c_in_a_sweep_keeps_its_windows_and_the_same_command_goes_on(run, m
             raise KeyboardInterrupt
 
     monkeypatch.setattr(kept, "write_bytes", sometimes)
-    command = ("explain", "scenes:test?n=2", "--model", SEGMENTER, "--method", "saliency,occlusion-drise", "--out", tmp_path / "out")
+    coarse = ("--set", "occlusion-drise.window=24", "--set", "occlusion-drise.stride=12", "--out", tmp_path / "out")
+    command = ("explain", "scenes:test?n=2", "--model", SEGMENTER, "--method", "saliency,occlusion-drise", *coarse)
     status, _, err = run(*command)
     assert status == 130 and "goes on from there" in err
     first = tmp_path / "out" / "test-00000"
