@@ -22,7 +22,7 @@ FIELDS = ("labels", "scores", "semantic", "boxes", "anchors", "origins", "masks"
 
 SLOW = (
     "vgg11_bn", "resnet50?", "deeplabv3_resnet50", "retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn", "UnetPlusPlus", "MAnet",
-    "maskrcnn", "ssd300",
+    "maskrcnn", "ssd300", "ssdlite320",
 )  # fmt: skip
 COSTLY = {"class-model": {"steps": 2}, "drise": {"masks": 8}, "smoothgrad": {"samples": 2}, "integrated-gradients": {"steps": 2}}
 QUICK = ("saliency", "gradient-x-input", "lrp", "occlusion")

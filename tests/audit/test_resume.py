@@ -86,7 +86,7 @@ def test_nothing_in_the_report_depends_on_folder_time_or_being_in_memory(whole, 
     assert (tmp_path / "elsewhere" / "records" / "all.parquet").is_file()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "other plan"])
+@pytest.mark.parametrize("damage", ["truncated", *(pytest.param(each, marks=pytest.mark.long) for each in ("empty", "other plan"))])
 def test_a_damaged_piece_is_done_again(whole, tmp_path, damage):
     out = tmp_path / "run"
     run(out)
