@@ -12,15 +12,14 @@ from xaitools.attribution import METHODS, explain, explain_many
 from xaitools.attribution.sweep import windows
 from xaitools.errors import MethodError, TargetError, XaiError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODELS = {"segmentation": (segmenter, ["top", "pixel:5,7", "class:disc:vs:"]), "detection": (detector, ["box:0", "box:1", "box:0:left"])}
 DEAR = {"integrated-gradients", *(name for name in METHODS if name.startswith("lrp-"))} - {"lrp-epsilon"}
 """A second method of a kind that has a quicker one; with a detector they are long tests."""
 
-HEAVY = DEAR | {"class-model", "drise", "feature-projection", "occlusion-drise", "occlusion-panels"}
-"""Methods that a detector makes dear; with one their contract is a long test, and each is quick with a segmenter."""
-
 CASES = [
-    pytest.param(method, task, marks=[pytest.mark.long] if method in HEAVY and task == "detection" else [])
+    pytest.param(method, task, marks=[pytest.mark.long] if method in DEAR and task == "detection" else [])
     for method in METHODS
     for task in MODELS
     if METHODS[method].needs != "candidates" or task == "detection"
