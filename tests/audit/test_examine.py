@@ -12,7 +12,7 @@ from tests.probes.toys import CLASSES, Boxes, Shapes, reader
 from xaitools.adapters import SegmentationModel
 from xaitools.audit.examine import audit
 from xaitools.audit.verdict import QUESTIONS, RULES, Case, Measured, cases, finding
-from xaitools.errors import PlanError, XaiError
+from xaitools.errors import DataError, PlanError, XaiError
 from xaitools.probes import CUES
 
 QUICK = {"robustness": False, "relevance": 20, "relevance_method": "gradient-x-input"}
@@ -65,6 +65,18 @@ def test_neither_kind_of_evidence_is_enough_alone():
     assert finding(Case("background", sure, seen, doubt="because"), False)["verdict"] == "undecided"
     told = finding(Case("background", open_, seen), True)
     assert told["declared"] and told["would_refute"].startswith("about 1251 images in place of 50")  # half width 0.1, 0.02 from 0.1
+
+
+def test_a_broken_image_is_listed_and_stops_nothing():
+    class Broken(Tagged):
+        def __getitem__(self, index):
+            if index == 3:
+                raise DataError(f"{self.ids[index]}: the picture is cut short")
+            return super().__getitem__(index)
+
+    report = audit(corner(), Broken(32), **QUICK).report
+    assert {each["id"] for each in report["skipped"] if "cut short" in each["reason"]} == {"shape-003"}
+    assert verdicts(report)["artifact"] == "relies" and report["spots"]["n"] + report["spots"]["nowhere"] == 31
 
 
 def test_what_cannot_be_assessed_is_undecided_everywhere():

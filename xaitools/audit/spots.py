@@ -112,15 +112,16 @@ class Spots:
 
     def row(self, index: int) -> Row:
         """What came of one image: ``label``, ``box`` in shares of its size, ``mass``, ``area``, both sides of ``removed`` and ``moved``."""
-        sample = self.context.dataset[index]
+        item = self.context.dataset.ids[index]
         try:
+            sample = self.context.dataset[index]
             values, _ = self.explainer.explained(self.explainer.view(index, CLEAN))
             objects = self.context.foreground(sample)
             candidates = [each for shape in SHAPES if (each := spot_of(values, objects, shape)) is not None]
             if not candidates:
                 raise DataError(NOWHERE)
             label = self._label(sample)
-            generator = draws(self.seed, SPOT, 0, sample.id)
+            generator = draws(self.seed, SPOT, 0, item)
             spot = self._chosen(sample, candidates, objects, label)
             height, width = objects.shape
             top, left, bottom, right = spot.box
@@ -130,8 +131,8 @@ class Spots:
                 "moved": [each for pair in self._moved(sample, spot, label, generator) for each in pair],
             }  # fmt: skip
         except (XaiError, RuntimeError) as error:  # a model's backward pass may raise anything
-            return Row(sample.id, SPOT, 0, str(error).splitlines()[0])
-        return Row(sample.id, SPOT, 0, None, {name: np.array(values, float) for name, values in statistics.items()})
+            return Row(item, SPOT, 0, str(error).splitlines()[0])
+        return Row(item, SPOT, 0, None, {name: np.array(values, float) for name, values in statistics.items()})
 
     def _label(self, sample: Sample) -> int:
         subject = self.context.subject(sample)
