@@ -79,6 +79,25 @@ def test_a_broken_image_is_listed_and_stops_nothing():
     assert verdicts(report)["artifact"] == "relies" and report["spots"]["n"] + report["spots"]["nowhere"] == 31
 
 
+def test_a_costly_probe_that_no_spot_explains_is_no_ground_for_no_evidence():
+    none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20}
+    spot = {
+        "n": 20,
+        "place": {"share": 0.1, "xyxy": [0, 0, 1, 1]},
+        "moved": none,
+        "removed": none,
+        "ratio": {"value": 2.0, "ci": [1.5, 2.5]},
+    }
+    for low, verdict in ((0.2, "undecided"), (0.0, "no evidence")):
+        row = {"family": "cooccurrence", "primary": {"drop": 0.3, "ci": [low, 0.4]}, "n": 20}
+        report = {
+            "probes": {"cooccurrence.remove": row}, "warnings": [], "transplants": {},
+            "spots": {"classes": {"disc": spot}, "nowhere": 0, "note": ""},
+        }  # fmt: skip
+        found = {case.family: finding(case, False)["verdict"] for case in cases(report)}
+        assert found["cooccurrence"] == verdict and found["background"] == "undecided"
+
+
 def test_what_cannot_be_assessed_is_undecided_everywhere():
     class Discs(torch.nn.Module):
         """All it sees are discs."""

@@ -146,12 +146,32 @@ def _needed(measured: Measured, threshold: float) -> int | None:
 
 def cases(report: Facts) -> list[Case]:
     """The evidence about every cue family, in the order of ``CUES``, from a report with "spots"."""
-    found = [_case(report, family) for family in CUES]
+    found = [_contradicted(report, _case(report, family)) for family in CUES]
     doubt = next((each for each in report["warnings"] if each.startswith("not assessable")), "")
     if doubt:
         return [Case(each.family, each.cause, each.trace, each.others, doubt) for each in found]
     local = [each for each in found if each.family in ("artifact", "cooccurrence") and each.cause.against(RULES[each.family].cause) == 1]
     return [_explained_away(each, local) if each.family == "background" else each for each in found]
+
+
+def _contradicted(report: Facts, case: Case) -> Case:
+    """Where nothing beside the objects decides, but the family's probe costs more than its threshold, there is no ground for "no evidence".
+
+    So it is with other annotated objects, in which no spot may lie.
+    """
+    name, rule = QUESTIONS[case.family], RULES[case.family]
+    row = report["probes"].get(name)
+    if case.family not in ("artifact", "cooccurrence") or case.doubt or row is None or row["primary"]["ci"] is None:
+        return case
+    if row["primary"]["ci"][0] <= rule.cause or -1 not in (case.cause.against(rule.cause), case.trace.against(rule.trace)):
+        return case
+    return Case(
+        case.family,
+        case.cause,
+        case.trace,
+        case.others,
+        f"{name} alone costs {_told(row['primary'])}, and nothing beside the objects explains it",
+    )
 
 
 def _explained_away(case: Case, local: Sequence[Case]) -> Case:
