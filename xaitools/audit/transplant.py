@@ -27,6 +27,7 @@ from ..adapters import adapted
 from ..data.fill import fill
 from ..errors import DataError
 from ..metrics import holm
+from ..metrics.error_rates import share
 from ..probes import Context
 from ..probes.base import draws
 from ..types import Prediction, Sample
@@ -131,17 +132,11 @@ def paired(pairs: Sequence[tuple[bool, bool]]) -> Facts:
     """
     from scipy.stats import binomtest
 
-    def share(count: int) -> Facts:
-        if not pairs:
-            return {"count": 0, "value": None, "ci": None}
-        ends = binomtest(count, len(pairs)).proportion_ci(method="exact")
-        return {"count": count, "value": count / len(pairs), "ci": [float(ends.low), float(ends.high)]}
-
     changed, control = sum(one for one, _ in pairs), sum(other for _, other in pairs)
     gained, missed = sum(one and not other for one, other in pairs), sum(other and not one for one, other in pairs)
     p = None if not pairs else 1.0 if gained + missed == 0 else float(binomtest(gained, gained + missed, alternative="greater").pvalue)
     difference = (changed - control) / len(pairs) if pairs else None
-    return {"n": len(pairs), **share(changed), "control": share(control), "difference": difference, "p": p}
+    return {**share(changed, len(pairs)), "control": share(control, len(pairs)), "difference": difference, "p": p}
 
 
 class _Lab:

@@ -182,33 +182,15 @@ def share(count: int, n: int) -> Facts:
 
 
 def clopper_pearson(count: int, n: int, level: float = 0.95) -> list[float]:
-    """The exact interval of a share (Clopper and Pearson 1934): all p under which so few and so many are each likelier than half the rest.
+    """The exact interval of a share (Clopper and Pearson 1934).
 
     >>> [round(end, 3) for end in clopper_pearson(0, 60)]
     [0.0, 0.06]
     """
-    tail = (1 - level) / 2
-    low = 0.0 if count == 0 else _root(lambda p: tail - _at_least(count, n, p))
-    high = 1.0 if count == n else _root(lambda p: (1 - _at_least(count + 1, n, p)) - tail)
-    return [low, high]
+    from scipy.stats import binomtest
 
-
-def _at_least(count: int, n: int, p: float) -> float:
-    """How likely ``count`` or more of ``n`` are."""
-    if not 0 < p < 1:
-        return float(p >= 1 or count == 0)
-    hits = np.arange(count, n + 1)
-    ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in hits.tolist()])
-    return float(np.exp(ways + hits * math.log(p) + (n - hits) * math.log1p(-p)).sum())
-
-
-def _root(falling: Any) -> float:
-    """Where a falling function of a share is 0, by halving."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return (low + high) / 2
+    ends = binomtest(count, n).proportion_ci(level, "exact")
+    return [float(ends.low), float(ends.high)]
 
 
 def auroc(cases: Sequence[Case], feature: str) -> Facts:
