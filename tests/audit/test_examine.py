@@ -118,7 +118,9 @@ def test_a_black_box_gets_its_drops_and_says_what_is_missing():
 
 def test_an_audit_is_saved_resumed_and_refused(tagged, tmp_path):
     out = tmp_path / "run"
-    first = audit(corner(), Tagged(32), out=out, **QUICK)
+    told: list[tuple[int, int]] = []
+    first = audit(corner(), Tagged(32), out=out, progress=lambda *each: told.append(each), **QUICK)
+    assert [done for done, _ in told] == sorted(done for done, _ in told) and told[-1] == (told[0][1],) * 2
     assert first.report == tagged.report
     files = {path.name for path in xt.save(first, out)}
     assert {"report.json", "report.html", "model-card.md"} <= files

@@ -59,21 +59,25 @@ def audit(
     further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
     plan, context = make_plan(model, dataset, [*families, *QUESTIONS.values()], further=further, **options)
     wanted = _explained(plan, explained)
-    total = steps(plan) + len(wanted)
+    first, total = steps(plan), steps(plan) + 2 * len(wanted)
     told = None if progress is None else lambda done, _: progress(done, total)
     also = [each(index) for index in wanted for each in (piece_of, decisions_of)]
     done = carry_out(plan, context, None if out is None else Path(out).expanduser(), resume, told, also)
-    later = None if progress is None else lambda count, _: progress(total - len(wanted) + count, total)
-    done.report["spots"] = _spots(done, wanted, later)
-    done.report |= _clusters(done, wanted)
+
+    def later(before: int) -> Progress | None:
+        return None if progress is None else lambda count, _: progress(before + count, total)
+
+    done.report["spots"] = _spots(done, wanted, later(first))
+    done.report |= _clusters(done, wanted, later(first + len(wanted)))
     done.report["findings"] = [finding(case, case.family in allow) for case in cases(done.report)]
     return AuditReport(done.report, joined(done.rows), done.ended(), done.examples)
 
 
-def _clusters(done: Carried, wanted: Sequence[int]) -> Facts:
+def _clusters(done: Carried, wanted: Sequence[int], progress: Progress | None) -> Facts:
     """ "spray", "transplants" of each class's suspicious clusters in their order, "reliance", and how that was made or why not."""
     plan, context = done.tally.plan, done.worker.context
-    decisions = measure_decisions(context, wanted, done.store, method=plan.facts["relevance"]["method"], seed=plan.seed)
+    method = plan.facts["relevance"]["method"]
+    decisions = measure_decisions(context, wanted, done.store, method=method, seed=plan.seed, progress=progress)
     found = spray(decisions, seed=plan.seed)
     suspicious = {name: [each for each in facts["clusters"] if each["suspicious"]] for name, facts in found.items()}
     return {
