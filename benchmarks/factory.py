@@ -1,10 +1,10 @@
 """Models whose shortcut is known, and what an audit sees of them: python benchmarks/factory.py [NAME ...] [PART/PARTS] [MINUTES]
 
 Trains small models on drawn scenes of 64 pixels, each with one factor tied to the class or with none; measures by drawing scenes
-again what each relies on (``xaitools.audit.factory``); and keeps what an audit would see, on scenes drawn as those of the training,
-with nothing about how they were drawn.  Every model is a folder in scratch/factory with its weights and one JSON; a run that was
-killed goes on, and several may run at once, each with a PART of the recipes (1/2 and 2/2).  NAMEs of models
-or architectures leave out the rest; after so many MINUTES no model is begun.  factory_table.py writes the table.
+again what each relies on (``xaitools.audit.factory``); and audits it (``xt.audit``) on scenes drawn as those of the training, which
+come with their annotations and with nothing about how they were drawn.  Every model is a folder in scratch/factory with its
+weights and one JSON; a run that was killed goes on, and several may run at once, each with a PART of the recipes (1/2 and
+2/2).  NAMEs of models or architectures leave out the rest; after so many MINUTES no model is begun.  factory_table.py writes the table.
 
 A step of ``STEPS`` is done again where its version has risen; so new evidence is added to models that exist by adding a step.
 """
@@ -31,7 +31,7 @@ from xaitools import zoo
 from xaitools.adapters import Adapter
 from xaitools.audit.factory import Redrawn, Sized, reliance, table
 from xaitools.data import Dataset
-from xaitools.data.scenes import FACTORS, Scenes
+from xaitools.data.scenes import FACTORS, SHAPES, TIED, Scenes
 from xaitools.files import folder_name, read_json, write_bytes, write_json
 from xaitools.training.recipe import train
 from xaitools.types import Sample
@@ -40,6 +40,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "scratch" / "factory"
 SIZE, TRAINED, VALIDATED, REDRAWN, AUDITED = 64, 3000, 100, 300, 150
 OTHERS = 0.4
 RHOS = (1.0, 0.9, 0.7)
+OF_A_CLASS = ("tag", "cooccurrence")
+"""Factors that one class alone follows."""
 APART = 1000
 """Seed of the scenes that are drawn again: no audited set has it."""
 
@@ -112,9 +114,9 @@ class Recipe:
 
 def recipes() -> list[Recipe]:
     """All of them: planted and honest ones by turns, and the architectures too, so that any beginning of the list has some of each."""
-    planted = [("planted", factor, rho, 1.0 if factor in ("tag", "cooccurrence") else 0.3, 0) for rho in RHOS for factor in FACTORS]
-    planted += [("planted", factor, rho, 0.5, 1) for rho in RHOS[:2] for factor in ("tag", "cooccurrence")]
-    kinds = [("away", factor, 1.0, 0.5 if factor in ("tag", "cooccurrence") else 0.3, 2) for factor in FACTORS]
+    planted = [("planted", factor, rho, 1.0 if factor in OF_A_CLASS else 0.3, 0) for rho in RHOS for factor in FACTORS]
+    planted += [("planted", factor, rho, 0.5, 1) for rho in RHOS[:2] for factor in OF_A_CLASS]
+    kinds = [("away", factor, 1.0, 0.5 if factor in OF_A_CLASS else 0.3, 2) for factor in FACTORS]
     honest = [
         each
         for seed, away in enumerate(kinds)
@@ -223,29 +225,31 @@ def model_of(recipe: Recipe) -> Adapter:
 
 
 def truth(recipe: Recipe, model: Adapter) -> dict[str, Any]:
-    """Reliance on every factor, and the metric on scenes in which none is tied."""
+    """Reliance on every factor, and the metric on scenes in which none is tied; of tag and companion that of the class they follow."""
     sized = recipe.kind == "legitimate"
-    factors = [*FACTORS, *(["size"] if sized else [])]
-    found = {factor: reliance(model, *(_again(factor, aligned, sized) for aligned in (True, False))) for factor in factors}
+    found = {
+        factor: reliance(
+            model, *(_again(factor, aligned, sized) for aligned in (True, False)), label=SHAPES[TIED] if factor in OF_A_CLASS else None
+        )
+        for factor in [*FACTORS, *(["size"] if sized else [])]
+    }
     return {"untied": table(model, _again("", True, sized)).metric(), "reliance": found}
 
 
-PROBED = ("gap", "swap", "patch_shuffle", "hflip", "colour_stats", "night", "cooccurrence.remove", "artifact.paste")
-EXPLAINED = 12
-
-
-def probes(recipe: Recipe, model: Adapter) -> dict[str, Any]:
-    """What ``xt.probe`` finds on scenes like those of the training: drops, and where relevance lies."""
-    report = xt.probe(model, Kept(recipe.audited), PROBED, batch_size=50, relevance=EXPLAINED).report
-    rows = {}
-    for name, row in report["probes"].items():
-        rows[name] = {"family": row["family"], "n": row["n"], **{key: row["primary"][key] for key in ("value", "drop", "ci", "p")}}
-        rows[name] |= {key: row[key] for key in ("relevance", "gains") if key in row}
-    return {"n": report["n"], "metric": report["metric"], "clean": report["clean"], "relevance": report["relevance"], "probes": rows}
+def audited(recipe: Recipe, model: Adapter) -> dict[str, Any]:
+    """What ``xt.audit`` says on scenes like those of the training, in so far as the table needs it."""
+    report = xt.audit(model, Kept(recipe.audited), robustness=False, batch_size=50).report
+    costs = {
+        name: {"family": row["family"], "n": row["n"], **{key: row["primary"][key] for key in ("drop", "ci")}}
+        for name, row in report["probes"].items()
+    }
+    clusters = {name: [[each["size"], each["suspicious"]] for each in facts["clusters"]] for name, facts in report["spray"].items()}
+    kept = {key: report[key] for key in ("n", "metric", "clean", "findings", "spots", "transplants", "reliance", "decisions", "warnings")}
+    return {**kept, "costs": costs, "clusters": clusters}
 
 
 Step = Callable[[Recipe, Adapter], dict[str, Any]]
-STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 2), "probes": (probes, 1)}
+STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 3), "audited": (audited, 1)}
 """Name to function and version."""
 
 

@@ -20,9 +20,6 @@ from xaitools.types import Decision
 SIZES = [(45, 61), (64, 47)]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.mark.parametrize("family", TWO_STAGE)
 @pytest.mark.parametrize("size", SIZES)
 def test_the_trace_is_the_networks_own_answer(family, size):

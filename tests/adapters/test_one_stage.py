@@ -16,9 +16,6 @@ from xaitools.types import Decision, Sample
 SIZES = [(45, 61), (64, 47)]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def whole_head(model: OneStageModel, image: torch.Tensor) -> dict[str, torch.Tensor]:
     """What the heads say of all levels at once."""
     with torch.no_grad():

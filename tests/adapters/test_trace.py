@@ -18,8 +18,6 @@ from xaitools.architectures import ARCHITECTURES
 from xaitools.errors import MethodError, ModelError
 from xaitools.types import BELOW, BEYOND, EMPTY, FATES, KEPT, SUPPRESSED, UNRANKED, Decision, Trace
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Fixed(nn.Module):
     """Says the same of every image: boxes (A, 4) and logits (A, C), and where the boxes started."""

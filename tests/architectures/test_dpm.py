@@ -16,15 +16,6 @@ CLASSES = ["disc", "square", "star"]
 TINY = {"components": 2, "side": 5, "parts": 2, "part": 3, "reach": 2, "octave": 2}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def net() -> DPM:
     """Random filters; roots of different shapes; parts that prefer not to stay, but have to pay."""
     network = settled(ARCHITECTURES["dpm"](len(CLASSES), **TINY))

@@ -22,15 +22,6 @@ TINY = {
 INPUT = {"size": [40, 56], "background": "none", "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def built(name, dtype="float64", **network):
     facts = {"architecture": name, "task": "detection", "classes": CLASSES, "network": TINY[name] | network, "input": INPUT}
     return zoo.adapt(settled(zoo.build(facts)), facts, name=name, dtype=dtype)

@@ -16,8 +16,6 @@ from xaitools.data.present import annotated
 from xaitools.errors import MethodError
 from xaitools.types import IGNORE, Sample
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def falls(attribution: xt.Attribution) -> dict[str, dict[str, object]]:
     return {row["object"]: row for row in attribution.params["falls"]}

@@ -14,8 +14,6 @@ from xaitools.attribution.drise import CHECK, agreement, random_masks, top_tenth
 from xaitools.errors import MethodError
 from xaitools.types import Prediction
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 HEIGHT, WIDTH = 24, 36
 WHITE = torch.ones(3, HEIGHT, WIDTH, dtype=torch.float64)
 BRIGHT = (slice(4, 10), slice(8, 20))

@@ -17,8 +17,6 @@ from xaitools.attribution.sweep import windows
 from xaitools.errors import MethodError
 from xaitools.targets import bind, expand
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 HEIGHT, WIDTH = 37, 46
 
 

@@ -15,8 +15,6 @@ from xaitools.attribution.occlusion import reading
 from xaitools.attribution.sweep import windows
 from xaitools.targets import bind
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 HEIGHT, WIDTH = 71, 93
 QUICK = (":resnet18?", ":mobilenet_v3_small", "lraspp")
 """One classifier of residual blocks and one with gates; a bilinear head."""

@@ -8,8 +8,6 @@ from xaitools.attribution import kept
 from xaitools.attribution.base import explain_many
 from xaitools.types import Attribution
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 WINDOWS = {"window": 24, "stride": 12}
 CASES = [
     ("occlusion", {"incremental": False, **WINDOWS}),

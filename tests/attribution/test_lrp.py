@@ -27,14 +27,11 @@ SINGLE = [name for name in COMPOSITES if name.count("-") == 1]
 
 
 @pytest.fixture(autouse=True)
-def seeded_on_one_thread() -> Iterator[None]:
-    """The same nets each time; nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def seeded() -> Iterator[None]:
+    """The same nets each time."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         yield
-    torch.set_num_threads(threads)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

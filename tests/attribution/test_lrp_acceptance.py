@@ -11,9 +11,6 @@ REFUSED = {"smp:MAnet": "relevance cannot pass through torch.Tensor.mul"}  # att
 QUICK = ("unet-scenes", "yolo-scenes")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.mark.parametrize(
     "text", [pytest.param(text, id=text.partition("?")[0], marks=[] if text in QUICK else pytest.mark.long) for text in networks()]
 )

@@ -21,8 +21,6 @@ from xaitools.attribution.lrp import COMPOSITES, Relevance, composite, layer_nam
 from xaitools.errors import MethodError
 from xaitools.targets import EDGES, bind
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def decisions_of(model: Any, image: Tensor) -> list[Any]:
     """A box, a contrast, an edge that moved (FCOS's outputs may be 0) and, where there is one, a mask."""

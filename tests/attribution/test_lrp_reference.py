@@ -19,9 +19,6 @@ EQUAL = 1e-8
 Example = tuple[nn.Module, list[Step], Callable[[Tensor], Tensor], Tensor]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def conv(before: int, after: int, size: int = 3, **options: int) -> nn.Conv2d:
     return nn.Conv2d(before, after, size, **{"padding": size // 2, **options})
 

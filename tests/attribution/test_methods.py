@@ -12,8 +12,6 @@ from xaitools.attribution import METHODS, explain, explain_many
 from xaitools.attribution.sweep import windows
 from xaitools.errors import MethodError, TargetError, XaiError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MODELS = {"segmentation": (segmenter, ["top", "pixel:5,7", "class:disc:vs:"]), "detection": (detector, ["box:0", "box:1", "box:0:left"])}
 DEAR = {"integrated-gradients", *(name for name in METHODS if name.startswith("lrp-"))} - {"lrp-epsilon"}
 """A second method of a kind that has a quicker one; with a detector they are long tests."""

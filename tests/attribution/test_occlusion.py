@@ -17,8 +17,6 @@ from xaitools.attribution.incremental import choice
 from xaitools.attribution.sweep import windows
 from xaitools.data.fill import fill as painted
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(params=["parts", "whole"])
 def occluded(request, monkeypatch):

@@ -12,8 +12,6 @@ from xaitools.attribution.layers import map_at
 from xaitools.attribution.receptive_field import receptive_fields
 from xaitools.types import Decision
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FIRST = Decision("class:disc", 1)
 
 

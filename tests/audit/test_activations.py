@@ -22,8 +22,6 @@ from xaitools.report.activations import activations_document, activations_figure
 from xaitools.report.page import figure_bytes
 from xaitools.types import Sample
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PLUS = torch.tensor([[0.0, 1, 0], [1, 1, 1], [0, 1, 0]])
 
 

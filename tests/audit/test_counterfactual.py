@@ -20,8 +20,6 @@ from xaitools.errors import DataError, MethodError, PlanError
 from xaitools.report import counterfactual as report
 from xaitools.report.counterfactual import counterfactual_figure, save_counterfactual, table_text
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 18
 
 

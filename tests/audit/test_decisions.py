@@ -16,8 +16,6 @@ from xaitools.errors import MethodError
 from xaitools.probes import Context
 from xaitools.types import IGNORE, Prediction, Sample
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Marked(Tagged):
     """The tag is violet, so that it is no object of its own."""

@@ -11,7 +11,7 @@ from tests.audit.test_shift import Tagged, corner
 from tests.probes.toys import CLASSES, Boxes, Shapes, reader
 from xaitools.adapters import SegmentationModel
 from xaitools.audit.examine import audit
-from xaitools.audit.verdict import QUESTIONS, RULES, Case, Measured, cases, finding
+from xaitools.audit.verdict import QUESTIONS, TRACES, Case, Measured, cases, finding
 from xaitools.errors import DataError, PlanError, XaiError
 from xaitools.probes import CUES
 
@@ -20,15 +20,6 @@ QUICK = {"robustness": False, "relevance": 20, "relevance_method": "gradient-x-i
 
 def verdicts(report) -> dict[str, str]:
     return {row["shortcut"]: row["verdict"] for row in report["findings"]}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_for_all():
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +130,7 @@ def test_an_audit_is_saved_resumed_and_refused(tagged, tmp_path):
 
 
 def test_every_family_has_a_question_and_a_rule():
-    assert tuple(QUESTIONS) == tuple(RULES) == CUES and set(QUESTIONS.values()) <= set(
+    assert tuple(QUESTIONS) == tuple(TRACES) == CUES and set(QUESTIONS.values()) <= set(
         xt.probe.__globals__["make_plan"].__globals__["PROBES"]
     )
     assert callable(xt.audit) and cases is not None

@@ -86,6 +86,9 @@ def test_reliance_is_the_difference_of_two_plain_accuracies():
         mine = [[answer(sample) == number for sample in side if sample.label == number] for side in sides]
         assert found["per_class"][name] == pytest.approx(np.mean(mine[0]) - np.mean(mine[1]))
     assert found["n"] == 30 and table(model, sides[0]).metric() == pytest.approx(plain[0])
+    of_class = reliance(model, *sides, label=SCENES.classes[TIED])
+    assert of_class["drop"] == found["per_class"][SCENES.classes[TIED]] == of_class["aligned"] - of_class["conflicting"]
+    assert of_class["ci"][0] < of_class["drop"] < of_class["ci"][1] and of_class["ci"] != found["ci"]
 
 
 def test_other_items_are_refused():

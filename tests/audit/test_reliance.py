@@ -11,8 +11,6 @@ from xaitools.audit.records import Memory
 from xaitools.audit.reliance import reliance
 from xaitools.probes import Context
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_a_model_that_reads_a_declared_tag_relies_on_it_far_beyond_its_area():
     data = Marked(24)

@@ -16,7 +16,7 @@ from xaitools.probes import Context
 from xaitools.training.recipe import run_recipe
 from xaitools.zoo.shipped import adapt, build, read_toml
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.long
 
 TIED = "arrow"
 OWN = "shortcut=tag&rho=1&others=0"

@@ -13,7 +13,6 @@ from xaitools.audit.spray import shared_box
 from xaitools.audit.transplant import paired, transplant
 from xaitools.probes import Context
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 DISC = CLASSES[1]
 
 

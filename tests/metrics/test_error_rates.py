@@ -1,12 +1,10 @@
-from itertools import product
-
 import numpy as np
 import pytest
 from scipy.stats import beta
 
-from xaitools.metrics.error_rates import NONE, RELIES, UNDECIDED, Case, Rule, auroc, clopper_pearson, leave_out, power, rates, share
+from xaitools.metrics.error_rates import LEAST, NONE, RELIES, UNDECIDED, Case, Rule, auroc, clopper_pearson, leave_out, power, rates, share
 
-RULE = Rule(("low", "attention"), under="high")
+RULE = Rule("low", "high")
 
 
 def case(model, family="tag", truth=True, strength=0.5, plant="tag", architecture="unet", **features):
@@ -19,11 +17,9 @@ def drawn(seed, n=60, models=20):
     found = []
     for index in range(n):
         truth = [True, False, None][int(dice.choice(3, p=[0.35, 0.55, 0.1]))]
-        low, attention = (dice.integers(0, 12, 2) + 3 * bool(truth)).tolist()
+        low = int(dice.integers(0, 12)) + 3 * bool(truth)
         family, architecture = "abc"[index % 3], "xy"[index // 3 % 2]
-        found.append(
-            case(f"{architecture}{index % models}", family, truth, architecture=architecture, low=low, attention=attention, high=low)
-        )
+        found.append(case(f"{architecture}{index % models}", family, truth, architecture=architecture, low=low, high=low + 2))
     return found
 
 
@@ -43,37 +39,39 @@ def test_auroc_counts_pairs():
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("most", [0.0, 0.05, 0.2])
-def test_thresholds_find_as_much_as_any_pair_that_raises_no_more_alarms(seed, most):
+def test_a_threshold_finds_as_much_as_any_that_raises_no_more_alarms(seed, most):
     rows = drawn(seed)
 
-    def outcome(thresholds):
-        said = [each for each in rows if RULE.judge(each.features, thresholds) == RELIES]
+    def outcome(threshold):
+        said = [each for each in rows if RULE.judge(each.features, threshold) == RELIES]
         return sum(each.truth is True for each in said), len({each.model for each in said if each.truth is False})
 
     allowed = int(most * len({each.model for each in rows if each.truth is False}))
     found, alarms = outcome(RULE.fit(rows, most))
-    grid = [-np.inf, *np.arange(-0.5, 16)]
     assert alarms <= allowed
-    assert found == max(hits for hits, wrong in (outcome(pair) for pair in product(grid, grid)) if wrong <= allowed)
+    assert found == max(hits for hits, wrong in map(outcome, np.arange(LEAST, 16, 0.5)) if wrong <= allowed)
 
 
 def test_a_threshold_lies_midway_to_the_next_value_above():
     rows = [case("a", truth=False, low=0.1), case("b", low=0.5), case("c", low=0.9)]
-    assert Rule(("low",), "high").fit(rows) == (pytest.approx(0.3),)
-    assert Rule(("low",), "high").fit(rows[:1]) is None
-    assert Rule(("low",), "high").fit(rows[1:]) is None
+    assert RULE.fit(rows) == pytest.approx(0.3)
+    assert RULE.fit(rows[:1]) is None
+    assert RULE.fit(rows[1:]) is None
 
 
-def test_a_verdict_needs_every_feature_and_rules_strong_reliance_out():
-    def judged(**features):
-        return RULE.judge(features, (0.1, 0.0))
+def test_where_nothing_could_be_a_false_alarm_what_is_no_reliance_stays_none():
+    assert RULE.fit([case("a", truth=False, low=-np.inf), case("b", low=0.5)]) == LEAST
+    assert RULE.fit([case(str(n), truth=False, low=0.4) for n in range(3)] + [case("b", low=0.5)], most=1.0) == LEAST
 
-    assert judged(low=0.2, attention=0.1, high=0.4) == RELIES
-    assert judged(low=0.2, attention=-0.1, high=0.4) == UNDECIDED  # a drop without attention
-    assert judged(low=-0.1, attention=0.1, high=0.19) == NONE
-    assert judged(low=-0.1, attention=0.1, high=0.21) == UNDECIDED  # a strong reliance may be there
-    assert judged(low=0.2, attention=None, high=0.4) == UNDECIDED
-    assert RULE.judge({"low": 0.2, "attention": 0.1, "high": 0.4}, None) == UNDECIDED
+
+def test_a_verdict_needs_the_whole_interval_on_one_side():
+    def judged(low, high, threshold=0.1):
+        return RULE.judge({"low": low, "high": high}, threshold)
+
+    assert judged(0.2, 0.4) == RELIES
+    assert judged(0.05, 0.4) == UNDECIDED
+    assert judged(-0.1, 0.09) == NONE
+    assert judged(0.2, None) == judged(None, 0.05) == judged(0.2, 0.4, None) == UNDECIDED
 
 
 def test_no_case_has_a_part_in_its_own_thresholds_nor_has_its_family_or_architecture():
@@ -83,7 +81,7 @@ def test_no_case_has_a_part_in_its_own_thresholds_nor_has_its_family_or_architec
         others = [each for each in rows if each.family != row.family and each.architecture != row.architecture]
         mine = RULE.fit(others, most=0.2)
         assert judged[place] == (RULE.judge(row.features, mine), mine)
-    assert len({thresholds for _, thresholds in judged}) > 1
+    assert len({threshold for _, threshold in judged}) > 1
 
 
 def test_rates_count_by_case_and_by_model():

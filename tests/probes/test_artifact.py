@@ -82,7 +82,7 @@ def test_gains_are_what_the_model_gives_more_and_less():
     assert apply("artifact.paste", before, Context(Shapes())).tags["measured"] == {}
 
 
-def test_the_class_that_gains_is_the_one_that_was_tied(one_thread):
+def test_the_class_that_gains_is_the_one_that_was_tied():
     scenes = Scenes("test", n=6)
     gains = {}
     for name in ("unet-scenes-tag", "unet-scenes"):

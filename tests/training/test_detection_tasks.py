@@ -62,15 +62,6 @@ validate_every = 2
 RECIPES = {"yolo": YOLO, "yolo-v1": V1, "mask-rcnn": MASKS}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Nets this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def run(tmp_path):
     def call(text: str, name: str = "tiny", **options):

@@ -20,6 +20,7 @@ from ..metrics import Table, draw, image_weights
 from ..metrics.accuracy import image_statistics
 from ..metrics.evaluate import predictions
 from ..metrics.ratios import defined
+from ..metrics.statistics import interval
 from ..types import Sample
 
 FAMILY = {
@@ -88,23 +89,40 @@ class Sized(Scenes):
 
 
 def reliance(
-    model: Model, aligned: Dataset, conflicting: Dataset, *, replicates: int = 999, seed: int = 0, batch_size: int = 50
+    model: Model,
+    aligned: Dataset,
+    conflicting: Dataset,
+    *,
+    label: str | None = None,
+    replicates: int = 999,
+    seed: int = 0,
+    batch_size: int = 50,
 ) -> dict[str, Any]:
     """{"aligned", "conflicting", "drop", "ci", "per_class", "n", "truth"}: the metric on both, its difference with a paired 95 % interval.
 
-    ``per_class`` is the difference of each class, since a cue of one class among many moves their mean little; ``truth`` is that of
-    ``verdict``, on the mean.  Raises DataError where the two are not the same items, or one cannot be used.
+    ``per_class`` is the difference of each class.  With ``label`` the drop is that of this class alone: a cue that one class among
+    many follows moves their mean little.  ``truth`` is that of ``verdict`` on the drop.
+    Raises DataError where the two are not the same items, or one cannot be used.
     """
     if list(aligned.ids) != list(conflicting.ids):
         raise DataError(f"{aligned.name} and {conflicting.name}: expected the same items in the same order")
     tables = {"aligned": table(model, aligned, batch_size), "conflicting": table(model, conflicting, batch_size)}
     weights = image_weights(aligned.ids, seed=seed, replicates=replicates)
-    drop = draw(tables, lambda each: {"drop": each["aligned"] - each["conflicting"]}, weights)["drop"]
-    ci = drop.interval()
-    values: dict[str, Any] = {name: defined(each.metric()) for name, each in tables.items()}
-    pairs = zip(*(each.per_class().items() for each in tables.values()), strict=True)
-    values["per_class"] = {name: None if own is None or other is None else own - other for (name, own), (_, other) in pairs}
-    return {**values, "drop": defined(drop.value), "ci": ci, "n": len(aligned), "truth": verdict(ci)}
+    by_class = {name: each.per_class() for name, each in tables.items()}
+    values: dict[str, Any]
+    if label is None:
+        drop = draw(tables, lambda each: {"drop": each["aligned"] - each["conflicting"]}, weights)["drop"]
+        values, ci = {name: defined(each.metric()) for name, each in tables.items()}, drop.interval()
+    else:
+        values, place = {name: each[label] for name, each in by_class.items()}, list(model.classes).index(label)
+        ci = interval(tables["aligned"].by_class(weights)[place] - tables["conflicting"].by_class(weights)[place])
+    values["drop"] = _less(values["aligned"], values["conflicting"])
+    values["per_class"] = {name: _less(own, by_class["conflicting"][name]) for name, own in by_class["aligned"].items()}
+    return {**values, "ci": ci, "n": len(aligned), "truth": verdict(ci)}
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
 
 
 def verdict(ci: Sequence[float] | None) -> bool | None:

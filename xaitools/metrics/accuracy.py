@@ -145,6 +145,10 @@ class Table:
         values = self._counts.by_class(self._once())[:, 0]
         return {name: defined(value) for name, value in zip(self.classes, values, strict=True)}
 
+    def by_class(self, weights: NDArray) -> Floats:
+        """``per_class`` of each weighting (B, N), as (K, B); NaN for a class without truth."""
+        return self._counts.by_class(weights.T.astype(np.float64, order="C"))
+
     def extra(self) -> dict[str, float | None]:
         """The task's other metrics on all images once.
 

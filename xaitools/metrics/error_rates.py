@@ -1,7 +1,7 @@
 """How often a verdict is wrong, on models of which it is known what they rely on.
 
-The rows are ``Case``s: one model, one cue family, what is true, and what was seen.  A ``Rule`` says "relies" where every one of
-its features lies above its threshold.  Thresholds are chosen on some cases and tried on others (``leave_out``): none is tried on
+The rows are ``Case``s: one model, one cue family, what is true, and what was seen.  A ``Rule`` says "relies" where an interval lies
+above its threshold.  Thresholds are chosen on some cases and tried on others (``leave_out``): none is tried on
 a cue family or an architecture on which it was chosen.  A false alarm counts by model, since one audit asks about all families.
 """
 
@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 RELIES, NONE, UNDECIDED = "relies", "no evidence", "undecided"
 
@@ -24,11 +23,13 @@ STRONG = 0.20
 MOST = 0.05
 """Share of the models in which thresholds may raise a false alarm where they are chosen."""
 
+LEAST = 0.05
+"""No threshold lies below this: a model that loses less does not rely on the cue."""
+
 STEPS = (-math.inf, 0.05, 0.1, 0.2, 0.3, 0.5, math.inf)
 """Edges of the power curve, in the metric."""
 
 Facts = dict[str, Any]
-Thresholds = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -52,71 +53,45 @@ class Case:
 
 @dataclass(frozen=True)
 class Rule:
-    """over  one or two features, all of which must exceed their thresholds for "relies"
-    under    the feature, the upper end of an interval, that must lie below ``ceiling`` for "no evidence"; else it is "undecided"
+    """``low`` and ``high`` name the features that are the ends of an interval, of what a verdict rests on.
+
+    relies        all of it lies above the threshold
+    no evidence   all of it lies below
+    undecided     neither, or an end is undefined, or no threshold could be chosen
     """
 
-    over: tuple[str, ...]
-    under: str
-    ceiling: float = STRONG
+    low: str
+    high: str
 
-    def judge(self, features: Mapping[str, float | None], thresholds: Thresholds | None) -> str:
-        """Undecided also where a feature is undefined, or where no thresholds could be chosen."""
-        values = [features.get(name) for name in self.over]
-        if thresholds is None or any(value is None for value in values):
+    def judge(self, features: Mapping[str, float | None], threshold: float | None) -> str:
+        low, high = features.get(self.low), features.get(self.high)
+        if threshold is None or low is None or high is None:
             return UNDECIDED
-        if all(value > least for value, least in zip(values, thresholds, strict=True)):  # type: ignore[operator]
-            return RELIES
-        upper = features.get(self.under)
-        return NONE if upper is not None and upper < self.ceiling else UNDECIDED
+        return RELIES if low > threshold else NONE if high < threshold else UNDECIDED
 
-    def fit(self, cases: Sequence[Case], most: float = MOST) -> Thresholds | None:
-        """The thresholds that find most reliances while at most the share ``most`` of the models has a false alarm.
+    def fit(self, cases: Sequence[Case], most: float = MOST) -> float | None:
+        """The lowest threshold from ``LEAST`` on at which at most the share ``most`` of the models has a false alarm.
 
-        A threshold lies midway between the last value that it keeps out and the next one above.  Of equally good pairs the
-        one is taken that raises fewest alarms, then the one with the lowest first threshold.  None without positives or negatives.
+        It lies midway between the highest end that it keeps out and the next one above.  None without positives or negatives.
         """
-        known = [case for case in cases if case.truth is not None and all(case.features.get(name) is not None for name in self.over)]
-        values = np.array([[case.features[name] for name in self.over] for case in known], float).reshape(-1, len(self.over))
-        truth = np.array([bool(case.truth) for case in known], bool)
-        models = np.array([case.model for case in known], dtype=str)
-        if not truth.any() or truth.all():
+        known = [(case, float(low)) for case in cases if case.truth is not None and (low := case.features.get(self.low)) is not None]
+        if len({case.truth for case, _ in known}) < 2:
             return None
+        worst: dict[str, float] = {}
+        for case, low in known:
+            if not case.truth:
+                worst[case.model] = max(worst.get(case.model, -math.inf), low)
+        ordered = sorted(worst.values(), reverse=True)
         spare = math.floor(most * len({case.model for case in cases if case.truth is False}))
-        best: tuple[tuple[float, ...], Thresholds] | None = None
-        for second in _steps(values[:, 1]) if len(self.over) > 1 else [-math.inf]:
-            open_ = values[:, 1] > second if len(self.over) > 1 else np.ones(len(known), bool)
-            first = _least(values[:, 0], ~truth & open_, models, spare)
-            found = open_ & (values[:, 0] > first)
-            rank = (float((found & truth).sum()), -float((found & ~truth).sum()), -first)
-            if best is None or rank > best[0]:
-                best = rank, (first, second)[: len(self.over)]
-        assert best is not None
-        return best[1]
+        if len(ordered) <= spare:
+            return LEAST
+        above = [low for _, low in known if low > ordered[spare]]
+        return max(LEAST, (ordered[spare] + min(above)) / 2 if above else ordered[spare])
 
 
-def _steps(values: NDArray[np.float64]) -> list[float]:
-    """Below all of them, and between neighbours."""
-    ordered = np.unique(values)
-    return [-math.inf, *((ordered[1:] + ordered[:-1]) / 2).tolist()]
-
-
-def _least(values: NDArray[np.float64], wrong: NDArray[np.bool_], models: NDArray, spare: int) -> float:
-    """The lowest threshold that at most ``spare`` models have a wrong value above."""
-    worst: dict[str, float] = {}
-    for name, value in zip(models[wrong].tolist(), values[wrong].tolist(), strict=True):
-        worst[name] = max(worst.get(name, -math.inf), value)
-    ordered = sorted(worst.values(), reverse=True)
-    if len(ordered) <= spare:
-        return -math.inf
-    out = ordered[spare]
-    above = values[values > out]
-    return (out + float(above.min())) / 2 if len(above) else out
-
-
-def leave_out(cases: Sequence[Case], rule: Rule, most: float = MOST) -> list[tuple[str, Thresholds | None]]:
-    """The verdict on each case and the thresholds it rests on: chosen on cases of other families and other architectures."""
-    chosen: dict[tuple[str, str], Thresholds | None] = {}
+def leave_out(cases: Sequence[Case], rule: Rule, most: float = MOST) -> list[tuple[str, float | None]]:
+    """The verdict on each case and the threshold it rests on: chosen on cases of other families and other architectures."""
+    chosen: dict[tuple[str, str], float | None] = {}
     found = []
     for case in cases:
         key = case.family, case.architecture
