@@ -65,13 +65,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "task": "segmentation",
         "network": {"stride": 8, "widths": [16, 24, 40, 56], "dropout": 0.0},
         "input": INPUT,
-        "training": PLAIN | {"epochs": 8, "lr": 6e-3, "balance": 0.4},
-    },
-    "unet": {
-        "task": "segmentation",
-        "network": {"base": 12, "depth": 3, "widest": 96},
-        "input": INPUT | {"size": [32, 32]},
-        "training": PLAIN | {"epochs": 9, "lr": 6e-3, "balance": 0.4},
+        "training": PLAIN | {"epochs": 6, "lr": 6e-3, "balance": 0.4},
     },
 }
 
@@ -116,6 +110,7 @@ def recipes() -> list[Recipe]:
     """All of them: planted and honest ones by turns, and the architectures too, so that any beginning of the list has some of each."""
     planted = [("planted", factor, rho, 1.0 if factor in OF_A_CLASS else 0.3, 0) for rho in RHOS for factor in FACTORS]
     planted += [("planted", factor, rho, 0.5, 1) for rho in RHOS[:2] for factor in OF_A_CLASS]
+    planted += [("planted", factor, 1.0, 0.3, 3) for factor in FACTORS if factor not in OF_A_CLASS]
     kinds = [("away", factor, 1.0, 0.5 if factor in OF_A_CLASS else 0.3, 2) for factor in FACTORS]
     honest = [
         each

@@ -1,7 +1,7 @@
 """How often an audit is wrong on the models of the factory: python benchmarks/factory_table.py
 
-Writes factory.md from the JSON files that ``python benchmarks/factory.py run`` left.  Thresholds of a rule are chosen on other families
-and other architectures than the ones it is tried on (``xaitools.metrics.error_rates``).
+Writes factory.md, and what reports say of it, from the JSON files that ``python benchmarks/factory.py`` left.  Thresholds of a rule are
+chosen on other families and other architectures than the ones it is tried on (``xaitools.metrics.error_rates``).
 """
 
 from __future__ import annotations
@@ -12,26 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from factory import FOLDER, RHOS, STEPS, recipes
+from factory import FOLDER, RHOS, SIZE, STEPS, recipes
 
+import xaitools.audit
+from xaitools.audit import verdict
 from xaitools.audit.factory import FAMILY
-from xaitools.data.scenes import FACTORS
-from xaitools.files import read_json, write_text
+from xaitools.data._drawing import tag_box
+from xaitools.data.scenes import FACTORS, SHAPES, TIED
+from xaitools.files import read_json, write_json, write_text
 from xaitools.metrics.error_rates import RELIES, STRONG, UNDECIDED, Case, Rule, auroc, leave_out, rates
 
-DECLARED = {"background": "gap", "texture": "swap", "artifact": "artifact.paste", "pose": "hflip", "domain": "colour_stats",
-            "cooccurrence": "cooccurrence.remove"}  # fmt: skip
-"""The probe that stands for each family."""
+RULES = {"the audit": Rule("low", "high"), "the intervention alone": Rule("cause.low", "cause.high")}
+"""Of the second the trace has no part; the first is the one by which the models are listed, and that reports tell of."""
 
-ON_THE_OBJECT = ("texture", "pose")
-"""Families whose cue lies on the object itself: attention to it is what one would expect of a model that relies on them."""
-
-RULES = {
-    "drop alone": Rule(("low",), under="high"),
-    "drop and margin": Rule(("low", "margin"), under="high"),
-    "drop and attention": Rule(("low", "attention"), under="high"),
-}
-"""The first is the one by which the models are listed."""
+SHIPPED = Path(xaitools.audit.__file__).with_name("error_rates.json")
 
 
 def models() -> list[dict[str, Any]]:
@@ -49,67 +43,60 @@ def cases(facts: Mapping[str, Any]) -> list[Case]:
     """One for each family."""
     recipe, steps = facts["recipe"], facts["steps"]
     plant = FAMILY[recipe["plant"]] if recipe["kind"] == "planted" else ""
-    rows = []
-    for factor, family in FAMILY.items():
-        known = steps["truth"]["reliance"][factor]
-        features = {key: each for name, row in steps["probes"]["probes"].items() if row["family"] == family
-                    for key, each in _features(row, name, family).items()}  # fmt: skip
-        rows.append(Case(facts["name"], recipe["architecture"], plant, family, known["truth"], known["drop"], features))
-    return rows
+    findings = {row["shortcut"]: row for row in steps["audited"]["findings"]}
+    known = {family: steps["truth"]["reliance"][factor] for factor, family in FAMILY.items()}
+    return [
+        Case(facts["name"], recipe["architecture"], plant, family, row["truth"], row["drop"], features(findings[family]))
+        for family, row in known.items()
+    ]
 
 
-def _features(row: Mapping[str, Any], name: str, family: str) -> dict[str, float | None]:
-    """Numbers of one probe, as NAME.FEATURE; of the one that stands for its family by FEATURE alone too.
-
-    low, drop, high  of the drop
-    on, off          share of relevance on the object, and off it, over the share of area, on the unchanged image (for a contrast: on
-                     its reference)
-    lost             by how much the object's share falls under the change
-    artefact         share of relevance on what came or went, over its area, afterwards
-    margin           by how much the explained margin falls, as a share of what it was
-    attention        on, for families in ON_THE_OBJECT, else off
+def features(finding: Mapping[str, Any]) -> dict[str, float | None]:
+    """low, high                    ends of what the verdict rests on
+    cause, cause.low, cause.high  of the intervention; trace, trace.low  of the attribution
     """
-    low, high = row["ci"] or (None, None)
-    found: dict[str, float | None] = {"low": low, "drop": row["drop"], "high": high}
-    seen = row.get("relevance") or {}
-    if seen.get("n"):
-        before, after = seen["chance"]["before"], seen["chance"]["after"]
-        found["on"] = _less(seen["before"]["object"], before["object"])
-        found["off"] = None if found["on"] is None else -found["on"]
-        found["lost"] = _less(seen["before"]["object"], seen["after"]["object"])
-        found["artefact"] = _less(seen["after"]["artefact"], after["artefact"])
-        first, last = (seen["margin"][side]["mean"] for side in ("before", "after"))
-        found["margin"] = (first - last) / abs(first) if first else None
-    if row["drop"] is None:  # not assessable
-        found = dict.fromkeys(found)
-    found["attention"] = found.get("on" if family in ON_THE_OBJECT else "off")
-    named = {f"{name}.{key}": value for key, value in found.items()}
-    return named | found if name == DECLARED[family] else named
+    cause, trace = (verdict.Measured(each["value"], each["ci"], each["n"], each["says"]) for each in finding["evidence"][:2])
+    low, high = verdict.Case(finding["shortcut"], cause, trace, doubt=finding["doubt"]).ends()
+    found: dict[str, float | None] = {"low": low, "high": high}
+    for name, each in (("cause", cause), ("trace", trace)):
+        found |= {name: each.value, f"{name}.low": each.ci[0] if each.ci else None, f"{name}.high": each.ci[1] if each.ci else None}
+    return found
 
 
-def _less(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+def judged(rows: Sequence[Case], name: str) -> list[tuple[str, float | None]]:
+    return leave_out(rows, RULES[name])
 
 
-def report(facts: Sequence[Mapping[str, Any]]) -> str:
+def shipped(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case]) -> dict[str, Any]:
+    """What a report says of the audit's errors; see ``xaitools.audit.error_rates``."""
+    found = rates(rows, [each for each, _ in judged(rows, "the audit")])
+    architectures = list(dict.fromkeys(each["recipe"]["architecture"] for each in facts))
+    counted = {key: found[key] for key in ("families", "pooled", "models")}
+    return {"date": time.strftime("%Y-%m-%d"), "n": len(facts), "architectures": architectures, "strong": STRONG, **counted}
+
+
+def report(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case]) -> str:
     """The text of factory.md."""
-    rows = [case for each in facts for case in cases(each)]
-    judged = {name: leave_out(rows, rule) for name, rule in RULES.items()}
-    verdicts = {name: [verdict for verdict, _ in each] for name, each in judged.items()}
+    told = {name: judged(rows, name) for name in RULES}
+    verdicts = {name: [each for each, _ in pairs] for name, pairs in told.items()}
+    fixed = [RULES["the audit"].judge(case.features, verdict.CAUSE) for case in rows]
     found = {name: rates(rows, each) for name, each in verdicts.items()}
-    first = next(iter(RULES))
     return "\n\n".join([
         "# How often an audit is wrong: models with known shortcuts",
         f"{time.strftime('%Y-%m-%d')}, {len(facts)} of {len(recipes())} models. Made by `python benchmarks/factory.py` and "
-        "`python benchmarks/factory_table.py`; `factory.py` says how each model is trained, how its reliance is measured (by drawing "
-        "the same scenes again with one factor changed, never by a probe), and what an audit saw of it.",
+        "`python benchmarks/factory_table.py`; `factory.py` says how each model is trained, and how its reliance is measured (by drawing "
+        "the same scenes again with one factor changed, never by a probe). Then `xt.audit` judged it.",
         "## The models", _table(*_kinds(facts)), _table(*_costs(facts)),
         "## How far they rely on each factor", _table(*_reliances(facts)),
-        "## Simple rules", _rule_text(),
-        *(part for name in RULES for part in (f"### By {name}", _table(*_errors(found[name])), _thresholds(rows, judged[name]))),
+        "## How often the audit is wrong", _rule_text(),
+        *(part for name in RULES for part in (f"### By {name}", _table(*_errors(found[name])), _thresholds(rows, told[name]))),
+        f"### The audit with its shipped threshold, {100 * verdict.CAUSE:g} points, which was not chosen apart from these models",
+        _table(*_errors(rates(rows, fixed))),
+        f"One threshold for all families, chosen on all {len(facts)} models: {_threshold(RULES['the audit'].fit(rows))}.",
         "### By how strong the reliance is", _table(*_power(found)),
+        "### Where", _where(facts),
         "## Which number tells most", _table(*_aurocs(rows)),
-        f"## Every model, by {first}", _table(*_list(facts, rows, verdicts[first])),
+        "## Every model, by the audit", _table(*_list(facts, rows, verdicts["the audit"])),
     ]) + "\n"  # fmt: skip
 
 
@@ -144,7 +131,7 @@ def _costs(facts: Sequence[Mapping[str, Any]]) -> Rows:
         honest = [each["steps"]["truth"]["untied"] for each in trained_ if each["recipe"]["kind"] != "planted"]
         seconds = [f"{np.median([each['steps'][step]['cpu'] for each in trained_] or [np.nan]):.0f}" for step in ("train", *STEPS)]
         rows.append(
-            [f"`{name}`", str(len(mine)), str(mine[0]["train"]["parameters"]), mine[0]["probes"]["metric"], _spread(honest), *seconds]
+            [f"`{name}`", str(len(mine)), str(mine[0]["train"]["parameters"]), mine[0]["audited"]["metric"], _spread(honest), *seconds]
         )
     head = ["architecture", "models", "parameters", "metric", "honest models, no factor tied: median (lowest to highest)"]
     return [*head, *(f"{step}, s of one core" for step in ("train", *STEPS))], rows
@@ -179,15 +166,11 @@ def _points(row: Mapping[str, Any]) -> str:
 
 
 def _rule_text() -> str:
-    probes_ = ", ".join(f"{family}: `{name}`" for family, name in DECLARED.items())
     return (
-        "A model *relies* on a family where the lower end of the drop's interval, and the second number where there is one, are above "
-        f"their thresholds; there is *no evidence* where the upper end is below {100 * STRONG:g} points; all else is *undecided*. "
-        "Thresholds of each verdict come from the models of other architectures and the verdicts on other families alone, so that at most "
-        "5 % of those models have a false alarm. The second number is the part of the explained margin that is lost under the change, or "
-        "the attention to where the cue lies: the share of relevance over the share of area, on the object for texture and pose, off it "
-        "for the rest. By model: strong plants found, and honest models with any false alarm. "
-        f"One declared probe a family: {probes_}."
+        "A model *relies* on a family where the interval of the intervention lies above the threshold and its trace above its own; there "
+        "is *no evidence* where one of them lies below; all else is *undecided* (`xaitools/audit/verdict.py`). The threshold for each "
+        "verdict comes from the models of other architectures and the verdicts on other families alone, so that at most 5 % of "
+        "those models have a false alarm. By model: strong plants found, and honest models with any false alarm."
     )
 
 
@@ -204,13 +187,32 @@ def _share(row: Mapping[str, Any]) -> str:
     return f"{row['count']}/{row['n']} [{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]" if row["n"] else "0/0"
 
 
-def _thresholds(rows: Sequence[Case], judged: Sequence[tuple[str, tuple[float, ...] | None]]) -> str:
-    """The lowest and the highest of each threshold over the held-out families and architectures."""
-    chosen = [each for _, each in judged if each is not None]
-    without = len({(case.family, case.architecture) for case, (_, each) in zip(rows, judged, strict=True) if each is None})
-    spans = [f"{100 * min(values):.1f} to {100 * max(values):.1f}" for values in zip(*chosen, strict=True)]
-    told = " and ".join(spans) or "none"
-    return f"Thresholds, in points: {told}" + (f"; {without} held-out pairs of family and architecture had none." if without else ".")
+def _thresholds(rows: Sequence[Case], pairs: Sequence[tuple[str, float | None]]) -> str:
+    """The lowest and the highest threshold over the held-out families and architectures."""
+    chosen = [each for _, each in pairs if each is not None]
+    without = len({(case.family, case.architecture) for case, (_, each) in zip(rows, pairs, strict=True) if each is None})
+    span = f"{_threshold(min(chosen))} to {_threshold(max(chosen))}" if chosen else "none"
+    return f"Thresholds: {span}" + (f"; {without} held-out pairs of family and architecture had none." if without else ".")
+
+
+def _threshold(value: float | None) -> str:
+    return "none" if value is None else f"{100 * value:.1f} points"
+
+
+def _where(facts: Sequence[Mapping[str, Any]]) -> str:
+    """Of the models that rely on the tag, how well the place that the audit names fits it."""
+    left, top, right, bottom = (each / SIZE for each in tag_box(SIZE))
+    overlaps = []
+    for each in facts:
+        if each["steps"]["truth"]["reliance"]["tag"]["truth"]:
+            spot = each["steps"]["audited"]["spots"]["classes"].get(SHAPES[TIED])
+            (x0, y0, x1, y1) = spot["place"]["xyxy"] if spot else (0, 0, 0, 0)
+            both = max(0, min(x1, right) - max(x0, left)) * max(0, min(y1, bottom) - max(y0, top))
+            overlaps.append(both / ((right - left) * (bottom - top)))
+    if not overlaps:
+        return "No model relies on the tag."
+    told = ", ".join(f"{100 * each:.0f}" for each in sorted(overlaps))
+    return f"Of {len(overlaps)} models that rely on the tag, the place that moves decisions covers so much of it, in percent: {told}."
 
 
 def _power(found: Mapping[str, Mapping[str, Any]]) -> Rows:
@@ -224,14 +226,14 @@ def _between(row: Mapping[str, Any]) -> str:
 
 
 def _aurocs(rows: Sequence[Case]) -> Rows:
-    """By family the numbers that tell most, the declared one's own first."""
+    """By family how well each number tells a model that relies from one that does not."""
     lines = []
     for family in FAMILY.values():
         mine = [case for case in rows if case.family == family]
-        names = sorted({key for case in mine for key in case.features if "." in key and not key.endswith((".attention", ".high"))})
-        scored = [(auroc(mine, name), name) for name in names]
-        scored = sorted([(each, name) for each, name in scored if each["value"] is not None], key=lambda pair: -abs(pair[0]["value"] - 0.5))
-        for each, name in scored[:8]:
+        names = ["low", "cause", "cause.low", "trace", "trace.low"]
+        for each, name in [(auroc(mine, name), name) for name in names]:
+            if each["value"] is None:
+                continue
             counts = [str(each[key]) for key in ("positives", "negatives", "undefined")]
             lines.append([family, f"`{name}`", f"{each['value']:.2f}", *counts])
     return ["family", "number", "AUROC (below 0.5: smaller means reliance)", "positives", "negatives", "undefined"], lines
@@ -240,16 +242,19 @@ def _aurocs(rows: Sequence[Case]) -> Rows:
 def _list(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case], verdicts: Sequence[str]) -> Rows:
     lines = []
     for each in facts:
-        mine = [(case, verdict) for case, verdict in zip(rows, verdicts, strict=True) if case.model == each["name"]]
+        mine = [(case, said) for case, said in zip(rows, verdicts, strict=True) if case.model == each["name"]]
         steps = each["steps"]
         relied = ", ".join(f"{case.family} {100 * case.strength:.0f}" for case, _ in mine if case.truth)
-        said = {name: ", ".join(case.family for case, verdict in mine if verdict == name) for name in (RELIES, UNDECIDED)}
-        clean = steps["probes"]["clean"]["value"]
-        lines.append([f"`{each['name']}`", f"{steps['truth']['untied']:.2f}", f"{clean:.2f}", relied, said[RELIES], said[UNDECIDED]])
+        heard = {name: ", ".join(case.family for case, said in mine if said == name) for name in (RELIES, UNDECIDED)}
+        clean = steps["audited"]["clean"]["value"]
+        lines.append([f"`{each['name']}`", f"{steps['truth']['untied']:.2f}", f"{clean:.2f}", relied, heard[RELIES], heard[UNDECIDED]])
     return ["model", "metric, nothing tied", "metric, audited set", "relies on, points", "said to rely on", "undecided"], lines
 
 
 if __name__ == "__main__":
-    text = report(models())
+    known = models()
+    every = [case for each in known for case in cases(each)]
+    text = report(known, every)
     write_text(Path(__file__).with_name("factory.md"), text)
+    write_json(SHIPPED, shipped(known, every))
     print(text)

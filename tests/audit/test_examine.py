@@ -12,6 +12,7 @@ from tests.probes.toys import CLASSES, Boxes, Shapes, reader
 from xaitools.adapters import SegmentationModel
 from xaitools.audit.examine import audit
 from xaitools.audit.verdict import QUESTIONS, TRACES, Case, Measured, cases, finding
+from xaitools.data.writing import write_dataset
 from xaitools.errors import DataError, PlanError, XaiError
 from xaitools.probes import CUES
 
@@ -34,6 +35,21 @@ def test_a_model_that_reads_a_corner_relies_on_an_artefact_and_the_background_is
     assert found["background"]["verdict"] == "undecided" and "see artifact" in str(found["background"]["evidence"])
     assert found["cooccurrence"]["verdict"] == found["texture"]["verdict"] == "no evidence"
     assert all(row["would_refute"] and row["evidence"][0]["kind"] == "intervention" for row in found.values())
+    assert {row["removed"] for row in tagged.report["counterfactual"]["rows"]} == {"background"}
+    assert tagged.report["spots"]["few"] == {}
+
+
+@pytest.mark.long
+def test_scenes_written_as_voc_files_get_the_same_findings(tmp_path):
+    scenes = xt.load_dataset("scenes:test?n=40&shortcut=tag&rho=1&size=64")
+    write_dataset({"test": scenes}, "voc", tmp_path / "voc")
+    files = xt.load_dataset(f"voc:{tmp_path / 'voc'}#test")
+    model = xt.load_model("unet-scenes-tag")
+    drawn, read = (audit(model, each, robustness=False).report["findings"] for each in (scenes, files))
+    for one, other in zip(drawn, read, strict=True):
+        kept = [{**row, "evidence": row["evidence"][:2]} for row in (one, other)]  # what a declared tag costs comes after them
+        assert kept[0] == kept[1]
+    assert "relies" in verdicts({"findings": read}).values()
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..probes import CUES
@@ -47,6 +48,10 @@ FIXED = 0.5
 
 CAUSE = 0.10
 """From this loss on, a fraction of the metric, the intervention speaks for reliance."""
+
+ERRORS = Path(__file__).with_name("error_rates.json")
+"""How often the audit was wrong on models whose shortcut is known: "n", "architectures", and "families", "pooled", "models" as of
+``metrics.error_rates.rates``; made by benchmarks/factory_table.py."""
 
 TRACES: Mapping[str, float] = {
     "domain": 0.1, "texture": 0.1, "background": 0.1, "pose": 0.1, "cooccurrence": 1.0, "artifact": 1.0,

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from ..files import write_bytes, write_json
 from .colours import map_rgb
 from .page import FONT, LINE, POINT, SIZE, SMALL, TINY, Drawing, Page, figure_bytes, style
+from .parts import e, points, section, table
 from .tables import csv_table, markdown_table, number, text_table
 
 DOCUMENT, TABLE, SHEET, FIGURE = "counterfactual.json", "counterfactual.md", "counterfactual.csv", "figure"
@@ -146,6 +147,31 @@ def table_text(document: Facts) -> str:
     heads, cells = rows_of(document)
     told = f"{_head(document)}; {document['score']}; * marks fewer than {FEW} images, which are weak"
     return f"{told}\n{text_table(heads, cells, left=(0, 1))}"
+
+
+def counterfactual_section(found: Facts) -> str:
+    """A section of a page, of an audit's "counterfactual"."""
+    if not found["rows"]:
+        return section("Without one another", f"<p><small>Not measured: {e(found['note'])}.</small></p>") if found["note"] else ""
+    said = (
+        f"What is right of a class ({found['objects']} decisions in {found['n']} images), and how much of it goes when all objects of "
+        f"another class are painted over: the mean fall of the {found['score']}, and of how much is still found, in points. Control: the "
+        "same shapes painted over where no object is. Bold where the interval of the fall less the control leaves out 0."
+    )
+    rows = []
+    for row in found["rows"]:
+        sure = row["beyond_ci"] is not None and not row["beyond_ci"][0] <= 0 <= row["beyond_ci"][1]
+        fall = "undefined" if row["fall"] is None else f"{row['fall']:.2f}"
+        spread = "" if row["ci"] is None else f"<br><small>[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]</small>"
+        still = points(row["found"])
+        control = "" if row["control"] is None else f"{row['control']:.2f}"
+        images = f"{row['images']}{'' if row['images'] >= FEW else ' *'}"
+        rows.append([e(row["explained"]), e(row["removed"]), f"{f'<b>{fall}</b>' if sure else fall}{spread}", still, control, images])
+    heads = ["class", "without", "fall", "found, points", "control", "images"]
+    return section(
+        "Without one another", f"<p>{e(said)}</p>", table(heads, rows, right={2, 3, 4, 5}),
+        f"<p><small>* fewer than {FEW} images, which is weak.</small></p>",
+    )  # fmt: skip
 
 
 def save_counterfactual(document: Facts, out: Path, formats: Sequence[str] = ("png",)) -> list[Path]:

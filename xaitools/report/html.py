@@ -17,6 +17,7 @@ from ..audit.spray import Criteria
 from ..files import folder_name, write_bytes, write_json, write_text
 from ..probes import CUES
 from ..types import ProbeResult
+from .counterfactual import counterfactual_section
 from .findings import findings_section, model_card, spots_section
 from .gains import GAIN, gains_words
 from .page import figure_bytes
@@ -114,6 +115,7 @@ def page(report: Facts, figures: Mapping[str, bytes]) -> str:
         warnings(report["warnings"]),
         spots_section(report),
         *_decisions(report, figures),
+        counterfactual_section(report.get("counterfactual", {"rows": [], "note": ""})),
         _headline(report),
         _families(report),
         _groups(report),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..architectures.rcnn import RegionHeads
 from ..architectures.selective_search import SelectiveSearch
 from ..data import Dataset, readable
+from ..data.selected import Selected
 from ..types import Sample
 from . import rcnn
 from .loop import State, fit
@@ -142,27 +143,11 @@ def _in_shares(image: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
     return target | {"regions": target["regions"] / torch.tensor([width, height] * 2)}
 
 
-class Part:
-    """Some items of a dataset, itself a dataset, but not one that its name opens."""
-
-    def __init__(self, whole: Dataset, indices: Sequence[int], name: str) -> None:
-        self.name, self.task, self.classes = name, whole.task, whole.classes
-        self.semantic_classes, self.things = whole.semantic_classes, whole.things
-        self._whole, self._indices = whole, list(indices)
-
-    @property
-    def ids(self) -> list[str]:
-        return [self._whole.ids[index] for index in self._indices]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._whole[self._indices[index]]
-
-
 def held_out(training: Dataset, every: int) -> dict[str, Dataset]:
     """train and val of a layout that has no val: every so-manieth item of its train, counted from the first, is val."""
     val = range(0, len(training), every)
     rest = [index for index in range(len(training)) if index % every]
-    return {"train": Part(training, rest, f"{training.name} without val"), "val": Part(training, val, f"{training.name}, 1 of {every}")}
+    return {
+        "train": Selected(training, rest, f"{training.name} without val"),
+        "val": Selected(training, val, f"{training.name}, 1 of {every}"),
+    }
