@@ -60,6 +60,7 @@ def test_a_part_of_the_test_draw_gives_about_the_card_score(name):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_test_split_gives_the_card_score(name, data_root):
     card = zoo.card(name)

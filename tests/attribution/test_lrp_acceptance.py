@@ -11,6 +11,7 @@ REFUSED = {"smp:MAnet": "relevance cannot pass through torch.Tensor.mul"}  # att
 QUICK = ("unet-scenes", "yolo-scenes")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "text", [pytest.param(text, id=text.partition("?")[0], marks=[] if text in QUICK else pytest.mark.long) for text in networks()]
 )

@@ -9,6 +9,7 @@ from benchmarks import factory
 from benchmarks.factory import APART, NETWORKS, Kept, Recipe, do, recipes
 from xaitools.data.scenes import FACTORS, Scenes
 from xaitools.files import read_json
+from xaitools.probes import CUES
 
 RECIPE = Recipe("yolo", "planted", "tag", 1.0, 0.5)
 
@@ -97,6 +98,5 @@ def test_a_model_is_trained_measured_and_seen_by_an_audit(small):
     assert do(RECIPE)
     steps = read_json(small / RECIPE.name / "model.json")["steps"]
     assert list(steps["truth"]["reliance"]) == list(FACTORS)
-    assert {row["family"] for row in steps["probes"]["probes"].values()} == {
-        "domain", "texture", "background", "pose", "cooccurrence", "artifact",
-    }  # fmt: skip
+    assert {row["family"] for row in steps["audited"]["costs"].values()} >= set(CUES)
+    assert tuple(row["shortcut"] for row in steps["audited"]["findings"]) == CUES

@@ -89,7 +89,7 @@ def test_what_is_done_is_not_done_again_and_one_class_alone_is_no_error(tmp_path
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "honest", "factor", "low"), [
     ("unet-scenes-tag", "unet-scenes", "shortcut=tag&prevalence=1&others=0", 0.3),
-    ("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "shortcut=tag&prevalence=1&others=0", 0.3),
+    ("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "shortcut=tag&prevalence=1&others=0", 0.2),
 ])  # fmt: skip
 def test_the_twins(name, honest, factor, low):
     data = xt.load_dataset(f"scenes:test?n=100&{factor}")

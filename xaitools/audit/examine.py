@@ -27,7 +27,7 @@ from .spots import NOWHERE, SPOT, measure_spots, piece_of
 from .spray import spray
 from .tally import Facts
 from .transplant import transplant
-from .verdict import ERRORS, QUESTIONS, cases, finding
+from .verdict import ERRORS, QUESTIONS, TURNS, cases, finding
 
 EXPLAINED = 100
 """Images whose decisions are explained: a map costs as much as several predictions."""
@@ -63,7 +63,7 @@ def audit(
         raise XaiError(f"explained={explained}: expected at least 1 image")
     families = [family for family in FAMILIES if robustness or family in CUES]
     further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
-    plan, context = make_plan(model, dataset, [*families, *QUESTIONS.values()], further=further, **options)
+    plan, context = make_plan(model, dataset, [*families, *QUESTIONS.values(), *TURNS], further=further, **options)
     wanted = _explained(plan, explained)
     first, total = steps(plan), steps(plan) + 3 * len(wanted)
     told = None if progress is None else lambda done, _: progress(done, total)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ QUESTIONS: Mapping[str, str] = {
     "cooccurrence": "cooccurrence.remove", "artifact": "artifact.paste",
 }  # fmt: skip
 """The probe that asks about each family's cue and about little else."""
+
+TURNS = ("object_rotate", "object_rotate_90", "object_rotate_150")
+"""Of pose the least costly of these counts: a model may not know every turn, but one that goes by the pose of a class minds all."""
 
 PLACES: Mapping[str, str] = {"domain": "context", "texture": "object", "background": "context", "pose": "object"}
 """Where the cue of a family is; of the others it is the spot that was found."""
@@ -159,9 +162,11 @@ def cases(report: Facts) -> list[Case]:
     found = [_contradicted(report, _case(report, family)) for family in CUES]
     doubt = next((each for each in report["warnings"] if each.startswith("not assessable")), "")
     if doubt:
-        return [Case(each.family, each.cause, each.trace, each.others, doubt) for each in found]
+        return [replace(each, doubt=doubt) for each in found]
     local = [each for each in found if each.family in ("artifact", "cooccurrence") and each.cause.against(CAUSE) == 1]
-    return [_explained_away(each, local) if each.family == "background" else each for each in found]
+    apart = {each.family: each for each in found}
+    first, second = sorted((apart["background"], apart["domain"]), key=lambda each: -(each.cause.value or 0))
+    return [_explained_away(each, local if each.family == "background" else [], first if each is second else None) for each in found]
 
 
 def _contradicted(report: Facts, case: Case) -> Case:
@@ -175,26 +180,30 @@ def _contradicted(report: Facts, case: Case) -> Case:
         return case
     if row["primary"]["ci"][0] <= CAUSE or -1 not in (case.cause.against(CAUSE), case.trace.against(TRACES[case.family])):
         return case
-    return Case(
-        case.family,
-        case.cause,
-        case.trace,
-        case.others,
-        f"{name} alone costs {_told(row['primary'])}, and nothing beside the objects explains it",
-    )
+    return replace(case, doubt=f"{name} alone costs {_told(row['primary'])}, and nothing beside the objects explains it")
 
 
-def _explained_away(case: Case, local: Sequence[Case]) -> Case:
-    """A thing that decides comes along with the background it stands in, so that the gap may be its own."""
-    if not local or case.cause.against(CAUSE) != 1:
+def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> Case:
+    """What costs may be another cue that comes along: with a background the thing that stands in it, or its light; with light the
+    colours of the background, where ``larger`` of the two costs more."""
+    if case.cause.against(CAUSE) == -1:
         return case
-    names = " and ".join(each.family for each in local)
-    doubt = f"backgrounds are exchanged with what stands in them, and that decides by itself (see {names}); without it the gap is not known"
-    return Case(case.family, case.cause, case.trace, case.others, doubt)
+    doubt = ""
+    if local and case.cause.against(CAUSE) == 1:
+        names = " and ".join(each.family for each in local)
+        doubt = (
+            f"backgrounds are exchanged with what stands in them, and that decides by itself (see {names}); without it the gap is not known"
+        )
+    elif larger is not None and larger.cause.against(CAUSE) == 1:
+        doubt = f"backgrounds and the colours of an image change together, and {larger.family} costs more"
+    return replace(case, doubt=doubt) if doubt else case
 
 
 def _case(report: Facts, family: str) -> Case:
     name = QUESTIONS[family]
+    if family == "pose":
+        known = [each for each in TURNS if each in report["probes"] and report["probes"][each]["primary"]["ci"] is not None]
+        name = min(known, key=lambda each: report["probes"][each]["primary"]["drop"], default=name)
     row = report["probes"].get(name)
     if family in ("artifact", "cooccurrence"):
         return _local(report, family, row)

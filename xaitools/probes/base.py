@@ -109,6 +109,14 @@ def contrast(name: str, *, of: str, against: str, about: str, default: bool = Fa
     PROBES.add(name, replace(PROBES[of], name=name, images=of, reference=against, about=about, default=default))
 
 
+def variant(name: str, *, of: str, about: str, **defaults: Any) -> None:
+    """Registers a probe that differs from another only in the values of parameters where nobody sets them."""
+    entry = PROBES[of]
+    PROBES.add(
+        name, replace(entry, name=name, images=name, default=False, degrees=False, defaults={**entry.defaults, **defaults}, about=about)
+    )
+
+
 def aggregate(name: str, *, of: Sequence[str], family: str, about: str, **facts: Any) -> None:
     """Registers a probe that stands for several: its numbers are means over them and over the severities.
 

@@ -21,7 +21,7 @@ from ..data.fill import fill as paint
 from ..data.objects import extents
 from ..errors import DataError, XaiError
 from ..types import Sample
-from .base import probe
+from .base import probe, variant
 from .geometry import HULLS, VISIBLE, Matrix, around, box_hulls, choice, inside, kept, lay, moved, turn
 from .objects import Context
 
@@ -139,6 +139,12 @@ def object_rotate(
     else:
         hulls[turning] = inside(hulls[turning], sample.image.shape[-2:])
     return kept(replace(sample, boxes=hulls, ignore=ignored | (left < VISIBLE)), left > 0)
+
+
+for _degrees in (90, 150):
+    variant(
+        f"object_rotate_{_degrees}", of="object_rotate", degrees=float(_degrees), about=f"Each object alone turned by {_degrees} degrees."
+    )
 
 
 def _central(matrix: Matrix | Sequence[Sequence[float]], sample: Sample) -> Matrix:
