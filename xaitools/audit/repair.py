@@ -369,7 +369,7 @@ def _weigh(rows: Sequence[Row]) -> None:
         if mine[0]["class"] is not None and all(row["carries"] is not None for row in mine)
     }
     joint = Counter(cells.values())
-    kinds, patterns = (Counter(cell[axis] for cell in cells.values()) for axis in (0, 1))
+    kinds, patterns = Counter(kind for kind, _ in cells.values()), Counter(pattern for _, pattern in cells.values())
     for kind in kinds:
         for pattern in patterns:
             if not joint[kind, pattern]:
@@ -426,5 +426,5 @@ def _surest(row: Row) -> tuple[float, str]:
 
 def _spread(rows: Sequence[Row], most: int) -> list[Row]:
     """The first, the last and some between."""
-    places = np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int)) if rows else []
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int).tolist()
     return [rows[place] for place in places]
