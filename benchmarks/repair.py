@@ -63,7 +63,7 @@ def judged(recipe: Recipe, model: Adapter, folder: Path) -> dict[str, Any]:
 
 
 def paint(recipe: Recipe, model: Adapter, report: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The reliance on paint: of the class, what is lost where scenes without any tag are painted over at the place if they are of others."""
+    """The reliance on paint: how much of the class is lost when scenes of others, all without a tag, are painted over at the place."""
 
     def painted() -> dict[str, Any]:
         (place,) = (each.box((SIZE, SIZE)) for each in artefacts(report, model.classes) if each.name == CLASS)

@@ -44,16 +44,18 @@ def test_what_the_list_says_is_done_and_all_else_stays(tmp_path):
     data = Shapes(6)
     assert isinstance(Repaired(data, {}), Dataset)
     path = listed(tmp_path / "a.csv", "shape-001,mask,1,0,0,8,4", "shape-001,mask,1.0,24,0,32,4", "shape-003,drop,1,0,0,1,1",
-                  "shape-004,keep,1,0,0,8,8")  # fmt: skip
+                  "shape-004,keep,1,0,0,8,8", "shape-005,mask,1,0,8,32,22")  # fmt: skip
     entries = read_repair(path, data.ids)
     assert entries["shape-001"].boxes == ((0, 0, 8, 4), (24, 0, 32, 4)) and entries["shape-004"] == Entry()
     found = Repaired(data, entries)
     assert list(found.ids) == [id for id in data.ids if id != "shape-003"] == [sample.id for sample in found] and len(found) == 5
     for index, whole in enumerate([0, 1, 2, 4, 5]):
         before, after = data[whole], found[index]
-        assert torch.equal(before.image, after.image) is (whole != 1) and torch.equal(before.boxes, after.boxes)
+        assert torch.equal(before.image, after.image) is (whole not in (1, 5)) and torch.equal(before.boxes, after.boxes)
     differs = (data[1].image != found[1].image).any(0)
     assert bool(differs[:4, :8].any()) and bool(differs[:4, 24:].any()) and not bool((differs & data[1].masks[0]).any())
+    across = (data[5].image != found[4].image).any(0)
+    assert bool(data[5].masks[0, 8:22].any()) and not bool((across & data[5].masks[0]).any()) and bool(across[8:22].all(1).any())
     assert not bool(differs[7:].any()) and not bool(differs[:, 11:21].any())
 
 

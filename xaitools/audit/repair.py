@@ -270,16 +270,12 @@ class Hosts:
         patches = [self._patch(sample) for sample in samples]
         asked = [place for place, each in enumerate(patches) if each is not None]
         rises: dict[int, list[float]] = {place: [] for place in asked}
-        for host in self.hosts:
-            places = [place for place in asked if samples[place].id != host.id]
-            if not places:
-                continue
-            images = [self._pasted(host, patch) for place in places if (patch := patches[place]) is not None]
-            for place, prediction in zip(places, self.model.predict(torch.stack(images)), strict=True):
+        for host in self.hosts if asked else ():
+            images = [self._pasted(host, patch) for patch in patches if patch is not None]
+            for place, prediction in zip(asked, self.model.predict(torch.stack(images)), strict=True):
                 rises[place].append(seen(prediction, host.where, self.label) - host.clean)
         for place in range(len(samples)):
-            values = rises.get(place)
-            yield round(float(np.mean(values)), 6) if values else None
+            yield round(float(np.mean(rises[place])), 6) if place in rises else None
 
     def _patch(self, sample: Sample) -> tuple[Tensor, Tensor] | None:
         """What lies at the place (3, h, w), and where in it an object is (1, h, w)."""
