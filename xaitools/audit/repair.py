@@ -55,6 +55,9 @@ PART = 0.5
 FREE = 0.5
 """Where objects leave less of the place free, nobody knows."""
 
+LEAST = 0.1
+"""Less of a class is not left by dropping, and fewer images do not stand for the rest by weights."""
+
 SHOWN = 4
 """Examples of images that carry it, and of such that do not."""
 
@@ -325,7 +328,7 @@ def _row(sample: Sample, subject: str | None, pool: Hosts, effect: float | None)
 
 def _decided(rows: Sequence[Row], action: str, dataset: Dataset) -> list[str]:
     """Writes action and weight into ``rows`` and gives what must be said of it."""
-    unknown_ = sum(row["carries"] is None for row in rows)
+    unclear = sum(row["carries"] is None for row in rows)
     carriers = {row["id"] for row in rows if row["carries"]}
     warnings = []
     if not carriers:
@@ -340,18 +343,20 @@ def _decided(rows: Sequence[Row], action: str, dataset: Dataset) -> list[str]:
             _check_dropped(rows, dataset)
     for row in rows:
         del row["own"]
-    if unknown_:
-        warnings.append(f"objects cover the place in {unknown_} of {len(rows)} cases, of which nobody knows; these images stay as they are")
+    if unclear:
+        warnings.append(f"objects cover the place in {unclear} of {len(rows)} cases, of which nobody knows; these images stay as they are")
     return warnings
 
 
 def _check_dropped(rows: Sequence[Row], dataset: Dataset) -> None:
-    images = Counter(dict.fromkeys((row["class"], row["id"]) for row in rows))
-    count = Counter(name for name, _ in images)
+    count = Counter(name for name, _ in dict.fromkeys((row["class"], row["id"]) for row in rows))
     gone = Counter(name for name, _ in {(row["class"], row["id"]) for row in rows if row["action"] == "drop"})
     for name in count:
-        if name is not None and gone[name] == count[name]:
-            raise DataError(f"{dataset.name}: all {count[name]} images of {name} carry it; dropping would keep none, so take --action mask")
+        if name is not None and count[name] - gone[name] < LEAST * count[name]:
+            raise DataError(
+                f"{dataset.name}: {gone[name]} of {count[name]} images of {name} carry it; dropping keeps fewer than {LEAST:.0%} of the "
+                "class, so take --action mask"
+            )
 
 
 def _weigh(rows: Sequence[Row]) -> None:
@@ -368,11 +373,13 @@ def _weigh(rows: Sequence[Row]) -> None:
     kinds, patterns = Counter(kind for kind, _ in cells.values()), Counter(pattern for _, pattern in cells.values())
     for kind in kinds:
         for pattern in patterns:
-            if not joint[kind, pattern]:
-                which = "carries one" if any(pattern) else "is without one"
+            wanted = kinds[kind] * patterns[pattern] / len(cells)
+            if joint[kind, pattern] < LEAST * wanted:
+                which = "carry one" if any(pattern) else "carry none"
                 raise DataError(
-                    f"no image of {kind} {which}, so no weights can make class and artefact independent; take --action mask"
-                )  # fmt: skip
+                    f"images of {kind} that {which}: {joint[kind, pattern]}, too few to stand for the {wanted:.0f} that would make class "
+                    "and artefact independent; take --action mask"
+                )
     for id, (kind, pattern) in cells.items():
         weight = round(kinds[kind] * patterns[pattern] / (len(cells) * joint[kind, pattern]), 6)
         for row in by_image[id]:
