@@ -183,7 +183,7 @@ def _draw(dataset: Dataset, file: Path) -> None:
 
 
 @lru_cache(maxsize=64)
-def _again(factor: str, aligned: bool, sized: bool) -> Kept:
+def again(factor: str, aligned: bool, sized: bool) -> Kept:
     """The scenes on which reliance is measured, of every model the same; ``factor`` "" for as they are."""
     if factor == "size":
         return Kept(Sized("test", REDRAWN, APART, SIZE, others=OTHERS, turn=0 if aligned else 2))
@@ -194,8 +194,11 @@ def _again(factor: str, aligned: bool, sized: bool) -> Kept:
 # Steps.  Each takes the recipe and the model and gives what goes to the JSON.
 
 
-def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Writes the weights, as float16; goes on after the last whole epoch of a training that was killed."""
+def trained(recipe: Recipe, folder: Path, training: Dataset | None = None) -> dict[str, Any]:
+    """Writes the weights, as float16; goes on after the last whole epoch of a training that was killed.
+
+    ``training`` takes the place of the recipe's own scenes.
+    """
     facts = {"name": recipe.name, "architecture": recipe.architecture, **NETWORKS[recipe.architecture]}
     facts["training"] = facts["training"] | {"seed": recipe.seed, "validate_every": facts["training"]["epochs"]}
     facts["classes"] = list(recipe.training.semantic_classes if facts["task"] == "segmentation" else recipe.training.classes)
@@ -203,7 +206,7 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     network = zoo.build(facts)
     state = network.state_dict()
     if recipe.kind != "untrained":
-        splits = {"train": Kept(recipe.training), "val": Kept(recipe.validation)}
+        splits = {"train": training or Kept(recipe.training), "val": Kept(recipe.validation)}
         state = train(network, facts, splits, folder, True, lambda line: None)
     half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
     write_bytes(folder / "weights.safetensors", save(half))
@@ -211,11 +214,11 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return {"parameters": sum(each.numel() for each in network.parameters())}
 
 
-def model_of(recipe: Recipe) -> Adapter:
+def model_of(recipe: Recipe, folder: Path | None = None) -> Adapter:
     facts = {"architecture": recipe.architecture, **NETWORKS[recipe.architecture]}
     facts["classes"] = list(recipe.training.semantic_classes if facts["task"] == "segmentation" else recipe.training.classes)
     network = zoo.build(facts)
-    network.load_state_dict(zoo.read_weights(FOLDER / recipe.name / "weights.safetensors"))
+    network.load_state_dict(zoo.read_weights((folder or FOLDER / recipe.name) / "weights.safetensors"))
     return zoo.adapt(network, facts, name=recipe.name)
 
 
@@ -224,11 +227,11 @@ def truth(recipe: Recipe, model: Adapter) -> dict[str, Any]:
     sized = recipe.kind == "legitimate"
     found = {
         factor: reliance(
-            model, *(_again(factor, aligned, sized) for aligned in (True, False)), label=SHAPES[TIED] if factor in OF_A_CLASS else None
+            model, *(again(factor, aligned, sized) for aligned in (True, False)), label=SHAPES[TIED] if factor in OF_A_CLASS else None
         )
         for factor in [*FACTORS, *(["size"] if sized else [])]
     }
-    return {"untied": table(model, _again("", True, sized)).metric(), "reliance": found}
+    return {"untied": table(model, again("", True, sized)).metric(), "reliance": found}
 
 
 def audited(recipe: Recipe, model: Adapter) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_public_names_are_these():
     assert sorted(xaitools.__all__) == [
         "Activations", "Attribution", "AuditReport", "Decision", "Prediction", "ProbeResult", "Sample", "Target", "Trace", "XaiError",
         "__version__", "activations_figure", "audit", "check_model", "counterfactual_table", "evaluate", "explain", "explain_many",
-        "figure", "ledger_figure", "load_dataset", "load_model", "panels_figure", "probe", "read_image", "save",
+        "figure", "ledger_figure", "load_dataset", "load_model", "panels_figure", "probe", "read_image", "repair", "save",
         "strongest_activations", "trace_figure", "wrap",
     ]  # fmt: skip
     assert all(getattr(xaitools, name) is not None for name in xaitools.__all__)

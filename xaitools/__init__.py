@@ -19,6 +19,7 @@ _NAMES = {
     "probe": "audit",
     "audit": "audit",
     "counterfactual_table": "audit.counterfactual",
+    "repair": "audit.repair",
     "strongest_activations": "audit.activations",
     "figure": "report.figures",
     "panels_figure": "report.panels",

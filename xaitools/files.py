@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -56,6 +58,28 @@ def read_json(path: str | Path) -> Any:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not JSON, or cut short ({error}); make it again") from None
+
+
+def read_csv(path: str | Path, line: str) -> list[tuple[int, list[str]]]:
+    """(line number, stripped cells) of the lines that are not empty; ``line`` says in words what one should be.
+
+    Raises DataError when the file is missing, larger than ``MAX_JSON_BYTES``, empty, or no CSV.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise DataError(f"{path}: more than {MAX_JSON_BYTES // 2**20} MB; expected a CSV file with one line an item")
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV file {line}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error}); expected lines {line}") from None
+    rows = [row for row in rows if any(row[1])]
+    if not rows:
+        raise DataError(f"{path}: empty; expected lines {line}")
+    return rows
 
 
 def folder_name(name: str) -> str:

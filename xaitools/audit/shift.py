@@ -30,7 +30,7 @@ from ..data.present import rectangles
 from ..errors import DataError, MethodError, XaiError
 from ..metrics.maps import mass
 from ..metrics.statistics import pooled_mean
-from ..probes import PROBES, Probe
+from ..probes import PROBES, Context, Probe
 from ..probes.base import draws
 from ..targets import Target
 from ..types import IGNORE, Sample
@@ -141,6 +141,10 @@ def _chosen(tally: Tally, pair: Pair, most: int) -> frozenset[str]:
     return frozenset([items[index] for index in order if items[index] in sound][:most])
 
 
+Where = tuple[Tensor | None, tuple[float, ...]]
+"""The pixels (H, W) bool that are asked about, and for detectors their box, see ``place_of``."""
+
+
 class Explainer:
     """Explains the decision about one item under one condition after another."""
 
@@ -218,27 +222,8 @@ class Explainer:
             return View(sample, str(Target("region", name, truth=True, versus="")), replace(truth, semantic=semantic), place)
         return View(sample, str(Target("given", name, place=box, versus="")), truth, place)
 
-    def place(self, sample: Sample, label: int) -> tuple[Tensor | None, tuple[float, ...]]:
-        """Where the objects of a class are, or for detectors the largest of them with its box; None where none is."""
-        try:
-            pieces = self.context.pieces(sample)
-        except DataError:
-            return None, ()
-        ignored = torch.zeros(len(pieces.masks), dtype=torch.bool)
-        if sample.ignore is not None and not pieces.semantic:
-            ignored = sample.ignore
-        own = [
-            row for row, kind in enumerate(self.context.kinds(pieces))
-            if kind and self.context.key(kind) == label and bool(pieces.masks[row].any()) and not ignored[row]
-        ]  # fmt: skip
-        if not own:
-            return None, ()
-        if self.model.task in ("classification", "segmentation") or sample.boxes is None:
-            return pieces.masks[own].any(0), ()
-        row = max(own, key=lambda row: int(pieces.masks[row].sum()))
-        height, width = sample.image.shape[-2:]
-        x1, y1, x2, y2 = sample.boxes[row].tolist()
-        return pieces.masks[row], (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
+    def place(self, sample: Sample, label: int) -> Where:
+        return place_of(self.context, self.model.task, sample, label)
 
     def explained(self, view: View) -> tuple[Tensor, float]:
         """The map (H, W) and the explained margin."""
@@ -266,6 +251,29 @@ class Explainer:
         (moved,) = self.worker.changed([picture], pair.after)
         there = moved.image[0] > 0.5 if isinstance(moved, Sample) else place
         return place, there if bool(there.any()) else None
+
+
+def place_of(context: Context, task: str, sample: Sample, label: int) -> Where:
+    """Where the objects of a class are, or for detectors the largest of them with its box; None where none is."""
+    try:
+        pieces = context.pieces(sample)
+    except DataError:
+        return None, ()
+    ignored = torch.zeros(len(pieces.masks), dtype=torch.bool)
+    if sample.ignore is not None and not pieces.semantic:
+        ignored = sample.ignore
+    own = [
+        row for row, kind in enumerate(context.kinds(pieces))
+        if kind and context.key(kind) == label and bool(pieces.masks[row].any()) and not ignored[row]
+    ]  # fmt: skip
+    if not own:
+        return None, ()
+    if task in ("classification", "segmentation") or sample.boxes is None:
+        return pieces.masks[own].any(0), ()
+    row = max(own, key=lambda row: int(pieces.masks[row].sum()))
+    height, width = sample.image.shape[-2:]
+    x1, y1, x2, y2 = sample.boxes[row].tolist()
+    return pieces.masks[row], (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
 
 
 def _shares(values: Tensor, score: float, place: Tensor | None, artefact: Tensor | None) -> NDArray[np.float64]:

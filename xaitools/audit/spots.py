@@ -34,7 +34,7 @@ from ..probes.base import draws
 from ..types import Prediction, Sample
 from .plan import CLEAN, Condition, Piece
 from .records import SHIFT, Folder, Memory, Row
-from .shift import Explainer
+from .shift import Explainer, Where
 
 SPOT = SHIFT + "spot"
 """Condition of the rows; they are no part of the metric."""
@@ -166,9 +166,9 @@ class Spots:
                 except DataError:
                     return
                 place = _at(spot.box, sample, other)
-                if bool(_cut(self.context.foreground(other), place).any()):
+                if bool(cut(self.context.foreground(other), place).any()):
                     continue
-                images = [_pasted(other.image, place, _cut(each.image, _at(spot.box, sample, each))) for each in (sample, kin)]
+                images = [pasted(other.image, place, cut(each.image, _at(spot.box, sample, each))) for each in (sample, kin)]
                 yield tuple(self._seen(each, other, label) for each in self._predicted(images))  # type: ignore[misc]
                 break
 
@@ -177,16 +177,21 @@ class Spots:
 
     def _seen(self, prediction: Prediction, sample: Sample, label: int) -> float:
         """How much the class is seen in what ``sample`` is about, see the module."""
-        if self.explainer.model.task == "classification":
-            return float(prediction.scores[prediction.labels == label].sum())
-        place, box = self.explainer.place(sample, self._label(sample))
-        if place is None:
-            raise DataError("nothing in this image is annotated as the class that it is about")
-        if prediction.semantic is not None:
-            return float((prediction.semantic[place] == label).double().mean())
-        assert prediction.boxes is not None
-        near = (prediction.labels == label) & (box_iou(torch.tensor([box]).to(prediction.boxes), prediction.boxes)[0] >= 0.5)
-        return float(prediction.scores[near].max()) if bool(near.any()) else 0.0
+        return seen(prediction, self.explainer.place(sample, self._label(sample)), label)
+
+
+def seen(prediction: Prediction, where: Where, label: int) -> float:
+    """How much of the class is seen ``where`` an image has what it is about (see ``place_of``), in [0, 1]; see the module."""
+    if prediction.task == "classification":
+        return float(prediction.scores[prediction.labels == label].sum())
+    place, box = where
+    if place is None:
+        raise DataError("nothing in this image is annotated as the class that it is about")
+    if prediction.semantic is not None:
+        return float((prediction.semantic[place] == label).double().mean())
+    assert prediction.boxes is not None
+    near = (prediction.labels == label) & (box_iou(torch.tensor([box]).to(prediction.boxes), prediction.boxes)[0] >= 0.5)
+    return float(prediction.scores[near].max()) if bool(near.any()) else 0.0
 
 
 def _at(box: Sequence[int], own: Sample, other: Sample) -> tuple[int, int, int, int]:
@@ -199,18 +204,20 @@ def _at(box: Sequence[int], own: Sample, other: Sample) -> tuple[int, int, int, 
 
 def _hole(objects: Tensor, box: Sequence[int]) -> Tensor:
     hole = torch.zeros_like(objects)
-    _cut(hole, box).fill_(True)
+    cut(hole, box).fill_(True)
     return hole
 
 
-def _cut(values: Tensor, box: Sequence[int]) -> Tensor:
+def cut(values: Tensor, box: Sequence[int]) -> Tensor:
+    """``box`` (top, left, bottom, right) of ``values`` (..., H, W)."""
     top, left, bottom, right = box
     return values[..., top:bottom, left:right]
 
 
-def _pasted(image: Tensor, box: Sequence[int], patch: Tensor) -> Tensor:
+def pasted(image: Tensor, box: Sequence[int], patch: Tensor) -> Tensor:
+    """``image`` (C, H, W) with ``patch`` in ``box`` (top, left, bottom, right), to whose size it is brought."""
     place = image.clone()
-    target = _cut(place, box)
+    target = cut(place, box)
     if patch.shape != target.shape:
         patch = F.interpolate(patch[None], target.shape[-2:], mode="bilinear", antialias=True)[0]
     target.copy_(patch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..files import MAX_JSON_BYTES
+from ..files import read_csv
 from .accuracy import Table
 from .ratios import Floats, defined
 from .statistics import interval
@@ -35,7 +33,7 @@ def read_columns(path: str | Path, ids: Sequence[str]) -> Columns:
     group, 2, 3, ...  Raises DataError in one line for ids that the data does not have, or that stand there twice.
     """
     known, path = set(ids), Path(path).expanduser()
-    rows = _rows(path)
+    rows = read_csv(path, "'item id, group'")
     head = rows[0][1]
     if head[0] not in known and ITEM.fullmatch(head[0]):
         names, rows = [name or str(place) for place, name in enumerate(head[1:], 1)], rows[1:]
@@ -60,24 +58,6 @@ def read_columns(path: str | Path, ids: Sequence[str]) -> Columns:
             if value:
                 columns[name][cells[0]] = value
     return columns
-
-
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """(line number, stripped cells) of the lines that are not empty."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise DataError(f"{path}: more than {MAX_JSON_BYTES // 2**20} MB; expected a CSV file with one line an item")
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""))
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV file 'item id, group'") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({error}); expected lines 'item id, group'") from None
-    rows = [row for row in rows if any(row[1])]
-    if not rows:
-        raise DataError(f"{path}: empty; expected lines 'item id, group'")
-    return rows
 
 
 def groups_of(columns: Columns) -> dict[str, str]:

@@ -17,6 +17,7 @@ from ..architectures.alexnet import AlexNet
 from ..architectures.dpm import DPM
 from ..architectures.rcnn import RegionHeads
 from ..data import Dataset, load_dataset
+from ..data.repaired import Repaired, read_repair
 from ..errors import ModelError, unknown
 from ..files import write_bytes, write_text
 from ..locations import data_root
@@ -33,21 +34,28 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Trains what ``recipe`` describes into the folder ``out`` and returns the card.
 
-    ``data`` names another root of data sets than $XAITOOLS_DATA.  An ``out`` that holds a model or a started run is
+    ``data`` names another root of data sets than $XAITOOLS_DATA; ``repair`` among the recipe's data a list beside it by which the train
+    split is repaired (``data.repaired``).  An ``out`` that holds a model or a started run is
     only touched with ``resume``.  The card's scores are measured on the float16 file that is written.
     """
     facts = read_recipe(recipe)
     if not resume and out.is_dir() and any(out.iterdir()):
         raise ModelError(f"--out {str(out)!r} is not empty; give a new folder, or --resume to go on with the same recipe")
     splits = {key: load_dataset(facts["data"][key].replace("{data}", data or str(data_root()))) for key in ("train", "val", "test")}
+    listed = list(splits["train"].ids)
     if "hold_out" in facts["data"]:
         splits |= detection.held_out(splits["train"], int(facts["data"]["hold_out"]))
+    repairs = _repairs(recipe, facts["data"].get("repair"))
+    if repairs is not None:
+        seed = int(facts["training"].get("seed", 0))
+        splits["train"] = Repaired(splits["train"], read_repair(repairs, listed), seed=seed)
     facts["classes"] = list(splits["train"].semantic_classes if facts["task"] == "segmentation" else splits["train"].classes)
     out.mkdir(parents=True, exist_ok=True)
-    started = out / "recipe.toml"
-    if started.is_file() and started.read_bytes() != recipe.read_bytes():
-        raise ModelError(f"--out {str(out)!r} was started from another recipe; give a new folder")
-    write_bytes(started, recipe.read_bytes())
+    for file in (recipe, *([repairs] if repairs else [])):
+        started = out / ("recipe.toml" if file is recipe else file.name)
+        if started.is_file() and started.read_bytes() != file.read_bytes():
+            raise ModelError(f"--out {str(out)!r} was started from another {started.name}; give a new folder")
+        write_bytes(started, file.read_bytes())
     torch.manual_seed(int(facts["training"].get("seed", 0)))
     network = zoo.build(facts)
     if "pretrained" in facts["training"]:
@@ -69,6 +77,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if facts["task"] not in TASKS:
         raise ModelError(f"{path.name}: {unknown('task', facts['task'], TASKS)}")
     return facts
+
+
+def _repairs(recipe: Path, name: object) -> Path | None:
+    """The list of repairs that lies beside the recipe (see ``data.repaired``); None where there is none."""
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.endswith(".csv") or Path(name).name != name:
+        raise ModelError(f"{recipe.name}: data.repair = {name!r}; expected the name of a .csv file that lies beside the recipe")
+    return recipe.parent / name
 
 
 def _inherit(network: nn.Module, name: str, recipe: str) -> None:
