@@ -67,8 +67,7 @@ def box_means(rows: np.ndarray, count: int) -> np.ndarray:
     scale = len(rows) / count
     middles = (np.arange(count) + 0.5) * scale
     first, last = (np.minimum((middles + side * scale / 2 + 0.5).astype(int), len(rows)) for side in (-1, 1))
-    first += (first - middles + 0.5) * (1 / scale) <= -0.5  # a middle on the border belongs to the one before
-    last -= (last - 1 - middles + 0.5) * (1 / scale) > 0.5
+    last -= (last - 1 - middles + 0.5) * (1 / scale) > 0.5  # Pillow asks again, which tells where a middle lies on a border
     found = np.empty((count, *rows.shape[1:]), np.uint8)
     for size in np.unique(last - first).tolist():
         chosen = np.flatnonzero(last - first == size)
