@@ -114,15 +114,14 @@ def test_the_interval_of_a_class_is_that_of_a_loop_over_the_draws():
 
 
 def test_evaluate_gives_the_interval_of_the_clean_images():
-    for model in (reader("background"), Boxes()):
-        data = Shapes(tied=False, company=True)
-        report, document = probe(model, data, ["fog"]).report, evaluate(model, data)
+    data = Shapes(24, tied=False, company=True)
+    twelve, two = ({id: str(place // size) for place, id in enumerate(data.ids)} for size in (2, 12))
+    for model, clusters in ((Boxes(), None), (reader("background"), twelve), (reader("background"), two)):
+        report, document = probe(model, data, ["fog"], clusters=clusters).report, evaluate(model, data, clusters=clusters)
         assert (document["value"], document["ci"]) == (report["clean"]["value"], report["clean"]["ci"])
         assert document["intervals"].items() <= report["intervals"].items()
-        apart = dict.fromkeys(data.ids, "one") | {data.ids[0]: "two"}
-        report, document = probe(model, data, ["fog"], clusters=apart).report, evaluate(model, data, clusters=apart)
-        assert document["ci"] is None and document["range"] == report["clean"]["range"]
-        assert any("only 2 clusters" in each for each in document["warnings"])
+        assert (document["ci"] is None) == (clusters is two) and document.get("range") == report["clean"].get("range")
+    assert len(document["range"]) == 2 and any("only 2 clusters" in each for each in document["warnings"])
 
 
 @pytest.mark.parametrize("nan", [True, False])
