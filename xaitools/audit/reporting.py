@@ -8,7 +8,7 @@ from ..metrics import METRIC, Table, bands, equivalence, holm, image_weights, ne
 from ..metrics.accuracy import defined
 from ..metrics.coverage import coverage_in_words, interval_facts
 from ..metrics.groups import group_document
-from ..metrics.statistics import FEW_CLUSTERS, told_share
+from ..metrics.statistics import FEW_CLUSTERS, told_share, within
 from ..probes import PROBES, Context
 from .attacks import attack_warnings
 from .plan import ALWAYS, CLEAN, Condition, Plan, controls, scored
@@ -96,7 +96,7 @@ def _families(tally: Tally, measured: Mapping[str, tuple[Facts, Cells]]) -> Fact
         rows = {name: each for name, each in measured.items() if each[0]["family"] == family}
         drawn = [(row, name, number) for row, cells in rows.values() for name, number in cells.items()]
         for (row, name, _), band in zip(drawn, bands([number for *_, number in drawn]), strict=True):
-            _cell(row, name)["band"] = band
+            _cell(row, name)["band"] = within(band)
         for row, cells in rows.values():
             row["primary"] |= equivalence(cells["primary"], margin) | ({"says": "too few clusters"} if "range" in row["primary"] else {})
             if "measure" in row:
@@ -188,8 +188,9 @@ def _size_warnings(tally: Tally, items: Sequence[str], value: float | None, floo
     if made["coverage"] is None:
         found.append(f"only {made['units']} clusters, fewer than {FEW_CLUSTERS}: no interval, but the range over the clusters, each alone")
     elif made["units"] < SMALL:
+        least, most = made["coverage"]
         found.append(
-            f"intervals {'are too narrow' if made['coverage'][1] < 0.94 else 'may be too narrow'}: "
+            f"{'intervals are too narrow' if most < 0.94 else 'intervals may be too narrow' if least < 0.95 else 'few images'}: "
             f"with {made['units']} {made['unit']}s, fewer than {SMALL}, "
             f"a 95 % interval held the truth in {coverage_in_words(made)} of simulated samples"
         )

@@ -12,7 +12,7 @@ from ..metrics import Drawn, Dual, Table, draw
 from ..metrics.accuracy import defined
 from ..metrics.groups import SMALL as FEW
 from ..metrics.groups import units_of
-from ..metrics.statistics import UNDEFINED, few, told, unit_weights
+from ..metrics.statistics import UNDEFINED, few, told, unit_weights, within
 from ..probes import PROBES, Probe
 from ..probes.base import COMMON
 from .attacks import attack_notes
@@ -78,12 +78,13 @@ class Tally:
         for name in self.classes if items else ():
             numbers = {each: table.of_class(name) for each, table in tables.items()}
             number = draw(numbers, lambda each: {"": each[reference] - Dual.mean([each[one] for one in conditions])}, weights, units)[""]
-            drops[name], intervals[name] = defined(number.value), told(number, units)["ci"]
+            drops[name], intervals[name] = defined(number.value), within(told(number, units)["ci"])
         return {"per_class": drops, "per_class_ci": intervals}
 
     def told(self, number: Drawn, items: Sequence[str]) -> Facts:
         """{"ci", "p"}, or of few clusters no interval but the "range" of what each cluster alone says."""
-        return told(number, self.units(items))
+        found = told(number, self.units(items))
+        return found | {"ci": within(found["ci"])}
 
     def drop(self, reference: Condition, condition: Condition, replicates: int = 2000) -> tuple[Facts, Drawn]:
         """{"value", "drop", "ci", "p"} on the items that are sound under both, all None where there is none; and the drop as drawn.
@@ -198,7 +199,8 @@ def _aggregate(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
 
     def mean(name: str) -> Facts:
         number = made.get(name, UNDEFINED)
-        return {"value": defined(number.value), **{key: each for key, each in tally.told(number, items).items() if key != "p"}}
+        found = told(number, tally.units(items))  # a ratio may lie above 1
+        return {"value": defined(number.value), **{key: each for key, each in found.items() if key != "p"}}
 
     row: Facts = {
         "family": entry.family,

@@ -245,7 +245,16 @@ def told_share(number: Drawn, units: Sequence[str] | None) -> dict[str, Any]:
     """{"ci"} or {"ci", "range"} of a number that lies in [0, 1], and its interval with it; no p, for 0 is no question there."""
     found = told(number, units)
     del found["p"]
-    return found | ({"ci": [min(max(end, 0.0), 1.0) for end in found["ci"]]} if found["ci"] else {})
+    return found | {"ci": within(found["ci"], 0.0)}
+
+
+def within(ci: Sequence[float] | None, least: float = -1.0, most: float = 1.0) -> list[float] | None:
+    """An interval without what a number cannot be; studentised ones reach beyond where few images differ.
+
+    >>> within([-3.4, -0.2]), within([0.98, 1.02], 0.0)
+    ([-1.0, -0.2], [0.98, 1.0])
+    """
+    return None if ci is None else [min(max(end, least), most) for end in ci]
 
 
 UNDEFINED = Drawn(math.nan, math.nan, np.full(1, np.nan), np.full(1, np.nan), np.full(1, np.nan))
