@@ -31,7 +31,7 @@ STEPS = 5
 
 @probe("cooccurrence.remove", family="cooccurrence", needs=("objects",), default=True, degrees=False, reference="scored_subject")
 def remove(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
-    """All objects of classes other than the subject's are painted over; scored on what is left.
+    """All objects of other classes than that which the image is about, its subject, are painted over; scored on what is left.
 
     They stay in the truth as ignored objects and their pixels have no label in the semantic map: whether they are found does not
     count, neither here nor where they are still to be seen, in the image that this is compared with.  No pixel of the subject's
