@@ -42,8 +42,12 @@ def interval_facts(task: str, n: int, units: Sequence[str] | None) -> dict[str, 
 
 def coverage_in_words(facts: Mapping[str, Any]) -> str:
     """
-    >>> coverage_in_words({"coverage": (0.928, 0.948)})
+    >>> coverage_in_words({"coverage": (0.928, 0.948), "units": 200})
     '93 to 95 %'
+    >>> coverage_in_words({"coverage": (0.89, 0.946), "units": 8, "unit": "image"})
+    '89 to 95 % (at 50, the fewest that were simulated)'
     """
     low, high = (f"{100 * each:.0f}" for each in facts["coverage"])
-    return f"{low} to {high} %" if low != high else f"{low} %"
+    fewest = min(MEASURED["clustered" if facts.get("unit") == "cluster" else "segmentation"])
+    beyond = f" (at {fewest}, the fewest that were simulated)" if facts["units"] < fewest else ""
+    return (f"{low} to {high} %" if low != high else f"{low} %") + beyond
