@@ -107,6 +107,7 @@ def test_evaluate(run, model):
     assert status == 0 and result["n"] == 3 and result["skipped"] == []
     assert result["metric"] == ("mIoU" if model == SEGMENTER else "mAP50") and result["value"] == result["metrics"][result["metric"]]
     assert result["ci"][0] <= result["value"] + 0.05 and set(result["metrics"]["per_class"]) >= {"arrow", "fish"}
+    assert "95 % interval over 3 images; such intervals of drops held the truth in" in run("evaluate", SCENES, "--model", model)[1]
 
 
 def test_probe_refuses_to_overwrite_and_resumes(run, tmp_path):

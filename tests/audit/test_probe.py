@@ -17,6 +17,7 @@ from xaitools.audit import probe_models
 from xaitools.audit.records import from_table, to_table
 from xaitools.audit.tally import Tally
 from xaitools.errors import DataError, PlanError, XaiError
+from xaitools.metrics import evaluate, image_weights
 from xaitools.types import Prediction
 
 probe = partial(audit.probe, relevance=0)  # what it says of explanations has tests of its own
@@ -87,6 +88,40 @@ def test_a_drop_is_the_difference_of_the_metrics_of_the_two_tables():
         values[name] = np.mean([table[k, k] / (table[k].sum() + table[:, k].sum() - table[k, k]) for k in range(3)])
     fog = result.report["probes"]["fog"]["primary"]
     assert fog["value"] == pytest.approx(values["fog"]) and fog["drop"] == pytest.approx(values["clean"] - values["fog"])
+
+
+def test_the_interval_of_a_class_is_that_of_a_loop_over_the_draws():
+    result = probe(reader("background"), Shapes(tied=False), ["fog"])
+    rows = {name: [row for row in from_table(result.records) if row.condition == name] for name in ("clean", "fog")}
+    tables = {name: np.stack([row.statistics["confusion"].reshape(3, 3) for row in each]) for name, each in rows.items()}
+
+    def drop(weights: np.ndarray) -> float:
+        whole = {name: np.tensordot(weights, each, 1)[[1], :] for name, each in tables.items()}
+        union = {name: row.sum() + np.tensordot(weights, tables[name], 1)[:, 1].sum() - row[0, 1] for name, row in whole.items()}
+        return whole["clean"][0, 1] / union["clean"] - whole["fog"][0, 1] / union["fog"]
+
+    def error(weights: np.ndarray) -> float:
+        slopes = [(drop(weights + step) - drop(weights - step)) / 2e-6 for step in 1e-6 * np.eye(12)]
+        return float(np.sqrt(weights @ np.square(slopes)))
+
+    ones = np.ones(12)
+    draws = image_weights([row.item for row in rows["clean"]], seed=0, replicates=2000)
+    t = [(drop(each) - drop(ones)) / (error(each) or error(ones)) for each in draws]
+    low, high = np.quantile(t, [0.025, 0.975])
+    row = result.report["probes"]["fog"]
+    assert row["per_class"]["disc"] == pytest.approx(drop(ones))
+    assert row["per_class_ci"]["disc"] == pytest.approx([drop(ones) - high * error(ones), drop(ones) - low * error(ones)], abs=1e-3)
+
+
+def test_evaluate_gives_the_interval_of_the_clean_images():
+    data = Shapes(24, tied=False, company=True)
+    twelve, two = ({id: str(place // size) for place, id in enumerate(data.ids)} for size in (2, 12))
+    for model, clusters in ((Boxes(), None), (reader("background"), twelve), (reader("background"), two)):
+        report, document = probe(model, data, ["fog"], clusters=clusters).report, evaluate(model, data, clusters=clusters)
+        assert (document["value"], document["ci"]) == (report["clean"]["value"], report["clean"]["ci"])
+        assert document["intervals"].items() <= report["intervals"].items()
+        assert (document["ci"] is None) == (clusters is two) and document.get("range") == report["clean"].get("range")
+    assert len(document["range"]) == 2 and any("only 2 clusters" in each for each in document["warnings"])
 
 
 @pytest.mark.parametrize("nan", [True, False])

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xaitools.metrics import Table, image_statistics
+from xaitools.metrics import Table, image_statistics, image_weights
 from xaitools.metrics.confusion import FATES, KINDS, Confusion, kinds
+from xaitools.metrics.statistics import unit_weights
 
 CLASSES = ("cat", "dog", "eel")
 ONCE = np.ones((4, 1))
@@ -119,9 +120,23 @@ def test_precision_and_recall_with_intervals(make_boxed):
     confusion.add(*make_boxed([(1, 0, 0, 10, 10)], [(1, 0.9, 0, 0, 10, 10), (0, 0.8, 30, 30, 40, 40)]))
     found = confusion.document(np.array([[2, 0], [0, 2], [1, 1]] * 50))
     assert (found["precision"], found["recall"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
-    assert found["precision_ci"] == [0.5, 1.0] and found["recall_ci"] == [0.5, 1.0]
     assert found["per_class"]["cat"]["precision"] == 0.5 and found["per_class"]["cat"]["recall"] == 1
     assert found["per_class"]["dog"]["recall"] == 0.5 and found["per_class"]["eel"]["recall"] is None
+
+
+def test_the_interval_of_precision_is_that_of_a_share(make_boxed):
+    confusion, right = Confusion(CLASSES), np.arange(150) % 5 > 0
+    for one in right:
+        confusion.add(*make_boxed([(0, 0, 0, 10, 10)], [(0, 0.9, 0, 0, 10, 10) if one else (0, 0.9, 20, 20, 30, 30)]))
+    ids = [str(place) for place in range(150)]
+    found = confusion.document(image_weights(ids, seed=0, replicates=2000))
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 150)
+    assert found["precision_ci"] == pytest.approx([0.8 - half, 0.8 + half], abs=0.015) and found["recall_ci"] == found["precision_ci"]
+    fives = [str(place // 5) for place in range(150)]
+    drawn = image_weights(ids, seed=0, replicates=200, clusters=fives)
+    assert confusion.document(drawn, fives)["precision_ci"] == pytest.approx([0.8, 0.8])  # every cluster has one wrong of five
+    few = [str(place // 50) for place in range(150)]
+    assert confusion.document(unit_weights(ids, few, seed=0, replicates=9), few)["precision_ci"] is None
 
 
 def test_top_five_needs_more_than_five_classes():

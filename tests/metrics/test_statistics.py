@@ -113,6 +113,14 @@ def test_the_influence_of_an_image_is_the_derivative_by_its_weight(make_random_b
         for image, step in enumerate(1e-6 * np.eye(12)):
             slope = (table.metric(weights + step) - table.metric(weights - step)) / 2e-6
             assert moves[:, image] == pytest.approx(slope, abs=1e-6), task
+        for name in names:  # of one class: by the table that holds no other
+            alone = table.of_class(name)
+            found, moved = alone.influence(weights)
+            assert found[0] == pytest.approx(alone.influence(7 * weights)[0][0], nan_ok=True)
+            assert alone.influence(np.ones((1, 12)))[0][0] == pytest.approx(table.per_class()[name])
+            for image, step in enumerate(1e-6 * np.eye(12)):
+                slope = (alone.influence(weights + step)[0] - alone.influence(weights - step)[0]) / 2e-6
+                assert moved[:, image] == pytest.approx(slope, abs=1e-6, nan_ok=True), (task, name)
 
 
 def test_a_drop_of_many_images_has_the_normal_interval():

@@ -47,8 +47,8 @@ def test_eps_steps_and_restarts_are_obeyed(where):
     samples, attacked = attack(where, eps=0.1, steps=2)
     sizes = [float((before.image - after.image).abs().max()) for before, after in zip(samples, attacked, strict=True)]
     assert all(0.05 < size <= 0.1 + 1e-6 for size in sizes)
-    more = losses(where, attack(where, eps=0.1, steps=2, restarts=3)[1], samples)
-    assert bool((more >= losses(where, attacked, samples) - 1e-5).all())
+    once, more = (losses(where, attack(where, eps=0.1, steps=2, objective="own", restarts=each)[1], samples) for each in (1, 3))
+    assert bool((more >= once - 1e-5).all())
 
 
 def test_an_attack_leaves_no_trace(where):

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.probes.toys import Shapes, reader
-from xaitools.adapters import PlainDetector
+from xaitools.adapters import PlainDetector, SegmentationModel
 from xaitools.audit.plan import make_plan
 from xaitools.errors import XaiError
 from xaitools.probes import PROBES, Context, change
 from xaitools.probes.adversarial.ascent import Ball
+from xaitools.probes.adversarial.objectives import mistaken
 from xaitools.probes.adversarial.patch import place
 from xaitools.probes.adversarial.segmentation import ENSEMBLE, _cospgd, _own_miou, _segpgd
 from xaitools.types import IGNORE, Sample
@@ -43,8 +44,8 @@ def pixels() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("done", [0.0, 0.4, 0.9])
 def test_dense_losses_are_those_of_the_papers(done):
     logits, truth, entropy, right = pixels()
-    ways = [_segpgd, _cospgd, *ENSEMBLE]
-    segpgd, cospgd, divergence, masked, balanced = (way(logits, truth, entropy, right, done) for way in ways)
+    ways = [_segpgd, _cospgd, *ENSEMBLE, mistaken]
+    segpgd, cospgd, divergence, masked, balanced, missed = (way(logits, truth, entropy, right, done) for way in ways)
     counts = np.bincount(truth.flatten(), minlength=3)
     for y in range(4):
         for x in range(5):
@@ -59,8 +60,9 @@ def test_dense_losses_are_those_of_the_papers(done):
                 sum(kl) / 2,
                 entropy_here * hit,
                 entropy_here * hit * 20 / counts[label],
+                1 - p[label],
             ]
-            got = [float(each[0, y, x]) for each in (segpgd, cospgd, divergence, masked, balanced)]
+            got = [float(each[0, y, x]) for each in (segpgd, cospgd, divergence, masked, balanced, missed)]
             assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
@@ -76,14 +78,19 @@ def test_attacks_stay_in_the_ball_and_raise_the_loss(where, name):
 def test_fgsm_is_one_step_along_the_sign(where):
     samples, (after, *_) = attacked(where, "fgsm", eps=EPS)
     image = samples[0].image[None].clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(where.model.loss(image, [where.truth(samples[0])]).sum(), image)
+    chances = where.model.logits_from(where.model.normalise(image)).softmax(1)
+    (gradient,) = torch.autograd.grad(-chances.gather(1, where.truth(samples[0]).semantic[None, None]).sum(), image)
     assert torch.allclose(after.image, (samples[0].image + EPS * gradient[0].sign()).clamp(0, 1), atol=1e-6)
+    _, (own, *_) = attacked(where, "fgsm", eps=EPS, objective="own")
+    (gradient,) = torch.autograd.grad(where.model.loss(image, [where.truth(samples[0])]).sum(), image)
+    assert torch.allclose(own.image, (samples[0].image + EPS * gradient[0].sign()).clamp(0, 1), atol=1e-6)
 
 
 def test_the_ensemble_leaves_each_image_no_more_than_segpgd_does(where):
     samples, worst = attacked(where, "ensemble", eps=EPS, steps=20)
     _, one = attacked(where, "segpgd", eps=EPS, steps=20)
-    values = [_own_miou(where, samples, torch.stack([each.image for each in found])) for found in (worst, one)]
+    truths = [where.truth(sample) for sample in samples]
+    values = [_own_miou(where.model, truths, torch.stack([each.image for each in found])) for found in (worst, one)]
     assert bool((values[0] <= values[1] + 0.02).all())
 
 
@@ -156,6 +163,32 @@ def test_each_objective_does_what_it_says_and_nothing_else():
     assert found["box"].labels[0] == 0 and abs(float(found["box"].boxes[0, 2]) - 14) > 6
     assert len(found["fabricate"].labels) == 2
     assert 0 not in found["loss"].labels.tolist()
+
+
+class Seesaw(nn.Module):
+    """The brighter, the more the right half is of class 0 and the less the left half is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        light = 10 * (x.mean((1, 2, 3)) - 0.5)
+        halves = torch.stack([-4 - light, 1 + light], 1).repeat_interleave(4, 1)[:, None].expand(-1, 8, -1)
+        return torch.stack([halves, torch.zeros_like(halves)], 1)
+
+
+class Grey(Lit):
+    task, classes, semantic_classes = "segmentation", ("paper", "ink"), ("paper", "ink")
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.ids[index], torch.full((3, 8, 8), 0.5), semantic=torch.zeros(8, 8, dtype=torch.long))
+
+
+def test_pixels_that_are_wrong_already_do_not_lead():
+    where = Context(Grey(), SegmentationModel(Seesaw(), Grey.classes))
+    left = {}
+    for objective in ("loss", "own"):
+        [after] = change("pgd", [where.dataset[0]], 3, where, params={"eps": 0.2, "objective": objective})
+        left[objective] = float((where.model.predict(after.image[None])[0].semantic == 0).float().mean())
+    # the margins of the halves are -4 - 10 light and 1 + 10 light: the cross-entropy weighs them by 0.98 and 0.27, against each other
+    assert left == {"loss": 0.0, "own": 0.5}
 
 
 def test_objectives_that_a_model_does_not_have_are_refused_in_words(where):

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.probes.toys import CLASSES, SIDE, Boxes, Shapes, reader
 from xaitools import audit
 from xaitools.errors import DataError
 from xaitools.probes import Context, change
-from xaitools.types import IGNORE, Sample
+from xaitools.types import IGNORE, Prediction, Sample
 
 probe = partial(audit.probe, relevance=0)  # what it says of explanations has tests of its own
 
@@ -28,9 +30,9 @@ def test_remove_takes_the_other_class_and_leaves_the_subject(masks):
         own, other = Shapes(company=True)[index].masks
         assert torch.equal(before.image[:, own], after.image[:, own])
         assert float(before.image[1][other].min()) > 0.9 and float(after.image[1][other].max()) < 0.6
-        assert after.labels.tolist() == before.labels[:1].tolist() and torch.equal(after.boxes, before.boxes[:1])
+        assert after.ignore.tolist() == [False, True] and torch.equal(after.boxes, before.boxes)
         if masks:
-            assert torch.equal(after.masks, before.masks[:1])
+            assert torch.equal(after.masks, before.masks)
             assert torch.equal(after.semantic == IGNORE, other) and torch.equal(after.semantic[~other], before.semantic[~other])
 
 
@@ -39,10 +41,27 @@ def test_what_is_left_is_compared_with_the_same_truth_of_the_unchanged_image():
     before = where.dataset[1]
     (after,), (reference,) = (change(name, [before], 1, where) for name in ("cooccurrence.remove", "scored_subject"))
     assert torch.equal(reference.image, before.image)
-    assert all(torch.equal(getattr(after, name), getattr(reference, name)) for name in ("semantic", "boxes", "labels", "masks"))
+    assert all(torch.equal(getattr(after, name), getattr(reference, name)) for name in ("semantic", "boxes", "labels", "masks", "ignore"))
     row = probe(where.model, where.dataset, ["cooccurrence.remove"]).report["probes"]["cooccurrence.remove"]
     # the reader looks at the object alone
     assert row["reference"] == {"name": "scored_subject", "value": row["primary"]["value"]} and row["primary"]["drop"] == 0.0
+
+
+class Pair(Boxes):
+    """Finds what lies in the last columns, where the smaller object is, and what lies before them."""
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        return [self._both(image) for image in images]
+
+    def _both(self, image: Tensor) -> Prediction:
+        found = [self._one(torch.where((torch.arange(SIDE) >= SIDE - 4) == last, image, 0)) for last in (False, True)]
+        labels, scores, boxes = (torch.cat([getattr(each, name) for each in found]) for name in ("labels", "scores", "boxes"))
+        return replace(found[0], labels=labels, scores=scores, boxes=boxes)
+
+
+def test_a_detector_is_not_blamed_for_the_others_while_they_are_there():
+    row = probe(Pair(), Shapes(company=True), ["cooccurrence.remove"]).report["probes"]["cooccurrence.remove"]
+    assert (row["reference"]["value"], row["primary"]["value"], row["primary"]["drop"]) == (1.0, 1.0, 0.0)
 
 
 def test_an_image_without_another_class_is_left_out():

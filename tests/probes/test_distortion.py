@@ -18,7 +18,7 @@ from tests.probes.toys import Shapes
 from xaitools.errors import XaiError
 from xaitools.probes import PROBES, Context, change, select
 from xaitools.probes.base import draws
-from xaitools.probes.distortion import TEST, blur, elastic, frost, noise, weather
+from xaitools.probes.distortion import TEST, blur, digital, elastic, frost, noise, weather
 from xaitools.types import Sample
 
 CORRUPTIONS = sorted(name for name, each in PROBES.items() if each.family == "distortion" and not each.members)
@@ -108,6 +108,8 @@ def test_contrast_jpeg_and_pixels_agree_with_their_formulas(severity):
     assert float((changed("jpeg_compression", image, severity) - read).abs().max()) <= 1.5 / 255
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
     coarse = changed("pixelate", image, severity)
+    resized = picture.resize((int(90 * share), int(60 * share)), Image.Resampling.BOX).resize((90, 60), Image.Resampling.NEAREST)
+    assert torch.equal(coarse, torch.from_numpy(np.array(resized)).permute(2, 0, 1) / 255)
     rows = (coarse[:, 1:] != coarse[:, :-1]).any(0).any(1).sum() + 1
     columns = (coarse[:, :, 1:] != coarse[:, :, :-1]).any(0).any(0).sum() + 1
     assert (int(rows), int(columns)) == (int(60 * share), int(90 * share))
@@ -116,6 +118,14 @@ def test_contrast_jpeg_and_pixels_agree_with_their_formulas(severity):
         blocks = image[:, : 60 // side * side, : 90 // side * side].unfold(1, side, side).unfold(2, side, side).mean((3, 4))
         middle = coarse[:, side // 2 :: side, side // 2 :: side][:, : blocks.shape[1], : blocks.shape[2]]
         assert side == 4 or float((middle - blocks).abs().max()) < 1.01 / 255  # 90 is no multiple of 4
+
+
+def test_means_are_those_of_pillow_to_the_last_bit():
+    rows = np.random.default_rng(0).integers(0, 256, (2048, 40), dtype=np.uint8)
+    for length in (*range(1, 130), 375, 500, 1024, 2048):
+        for count in {max(1, int(length * share)) for share in (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.25, 0.11, 0.1, 0.055)}:
+            theirs = Image.fromarray(rows[:length]).resize((40, count), Image.Resampling.BOX)
+            assert np.array_equal(digital.box_means(rows[:length], count), np.asarray(theirs)), (length, count)
 
 
 def test_a_point_becomes_a_disc_a_line_or_a_bell():

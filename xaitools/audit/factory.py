@@ -20,7 +20,6 @@ from ..metrics import Table, draw, image_weights
 from ..metrics.accuracy import image_statistics
 from ..metrics.evaluate import predictions
 from ..metrics.ratios import defined
-from ..metrics.statistics import interval
 from ..types import Sample
 
 FAMILY = {
@@ -108,17 +107,12 @@ def reliance(
         raise DataError(f"{aligned.name} and {conflicting.name}: expected the same items in the same order")
     tables = {"aligned": table(model, aligned, batch_size), "conflicting": table(model, conflicting, batch_size)}
     weights = image_weights(aligned.ids, seed=seed, replicates=replicates)
+    numbers = {name: each if label is None else each.of_class(label) for name, each in tables.items()}
+    drop = draw(numbers, lambda each: {"": each["aligned"] - each["conflicting"]}, weights)[""]
     by_class = {name: each.per_class() for name, each in tables.items()}
-    values: dict[str, Any]
-    if label is None:
-        drop = draw(tables, lambda each: {"drop": each["aligned"] - each["conflicting"]}, weights)["drop"]
-        values, ci = {name: defined(each.metric()) for name, each in tables.items()}, drop.interval()
-    else:
-        values, place = {name: each[label] for name, each in by_class.items()}, list(model.classes).index(label)
-        ci = interval(tables["aligned"].by_class(weights)[place] - tables["conflicting"].by_class(weights)[place])
-    values["drop"] = _less(values["aligned"], values["conflicting"])
+    values: dict[str, Any] = {name: defined(each.metric()) if label is None else by_class[name][label] for name, each in tables.items()}
     values["per_class"] = {name: _less(own, by_class["conflicting"][name]) for name, own in by_class["aligned"].items()}
-    return {**values, "ci": ci, "n": len(aligned), "truth": verdict(ci)}
+    return {**values, "drop": defined(drop.value), "ci": drop.interval(), "n": len(aligned), "truth": verdict(drop.interval())}
 
 
 def _less(one: float | None, other: float | None) -> float | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..metrics import METHOD, METRIC, Table, bands, equivalence, holm, image_weights, needed
+from ..metrics import METRIC, Table, bands, equivalence, holm, image_weights, needed
 from ..metrics.accuracy import defined
-from ..metrics.coverage import coverage
+from ..metrics.coverage import coverage_in_words, interval_facts
 from ..metrics.groups import group_document
-from ..metrics.statistics import FEW_CLUSTERS
+from ..metrics.statistics import FEW_CLUSTERS, told_share, within
 from ..probes import PROBES, Context
 from .attacks import attack_warnings
 from .plan import ALWAYS, CLEAN, Condition, Plan, controls, scored
@@ -96,7 +96,7 @@ def _families(tally: Tally, measured: Mapping[str, tuple[Facts, Cells]]) -> Fact
         rows = {name: each for name, each in measured.items() if each[0]["family"] == family}
         drawn = [(row, name, number) for row, cells in rows.values() for name, number in cells.items()]
         for (row, name, _), band in zip(drawn, bands([number for *_, number in drawn]), strict=True):
-            _cell(row, name)["band"] = band
+            _cell(row, name)["band"] = within(band)
         for row, cells in rows.values():
             row["primary"] |= equivalence(cells["primary"], margin) | ({"says": "too few clusters"} if "range" in row["primary"] else {})
             if "measure" in row:
@@ -121,17 +121,13 @@ def _cell(row: Facts, name: str) -> Facts:
 
 def _intervals(tally: Tally, items: Sequence[str]) -> Facts:
     """How the intervals were made, what they speak of, and how often such intervals held the truth in simulation."""
-    units = tally.units(items)
-    count = len(items) if units is None else len(set(units))
-    found: Facts = {"method": METHOD, "level": 0.95, "unit": "image" if units is None else "cluster", "units": count}
-    found["coverage"] = None if tally.few(items) else coverage(tally.task, count, clustered=units is not None)
-    found["margin"] = tally.plan.facts["margin"]
+    found = interval_facts(tally.task, len(items), tally.units(items)) | {"margin": tally.plan.facts["margin"]}
     return found | ({"scope": tally.plan.facts["scope"]} if "scope" in tally.plan.facts else {})
 
 
 def _clean_interval(tally: Tally, items: Sequence[str]) -> Facts:
     number = tally.numbers(items, [CLEAN], lambda each: {"value": each[CLEAN]})["value"]
-    return {key: each for key, each in tally.told(number, items).items() if key != "p"}
+    return told_share(number, tally.units(items))
 
 
 def _groups(tally: Tally, items: Sequence[str]) -> Facts:
@@ -175,7 +171,7 @@ def _withdraw(row: Facts) -> None:
         group |= dict.fromkeys(group.keys() & {"drop", "ci", "range"})
     for name in (name for name in row.get("means", {}) if name.endswith("rPC")):
         row["means"][name] = {"value": None, "ci": None}
-    row["per_class"] = dict.fromkeys(row["per_class"])
+    row |= {each: dict.fromkeys(row[each]) for each in ("per_class", "per_class_ci") if each in row}
     if "measure" in row and "members" in row:  # of stimuli it stands: a model that goes by texture has every label wrong
         row["primary"]["value"] = None
         row["means"] = {name: {"value": None, "ci": None} for name in row["means"]}
@@ -192,12 +188,11 @@ def _size_warnings(tally: Tally, items: Sequence[str], value: float | None, floo
     if made["coverage"] is None:
         found.append(f"only {made['units']} clusters, fewer than {FEW_CLUSTERS}: no interval, but the range over the clusters, each alone")
     elif made["units"] < SMALL:
-        low, high = (f"{100 * each:.0f}" for each in made["coverage"])
-        held = f"{low} to {high} %" if low != high else f"{low} %"
+        least, most = made["coverage"]
         found.append(
-            f"intervals {'are too narrow' if made['coverage'][1] < 0.94 else 'may be too narrow'}: "
+            f"{'intervals are too narrow' if most < 0.94 else 'intervals may be too narrow' if least < 0.95 else 'few images'}: "
             f"with {made['units']} {made['unit']}s, fewer than {SMALL}, "
-            f"a 95 % interval held the truth in {held} of simulated samples"
+            f"a 95 % interval held the truth in {coverage_in_words(made)} of simulated samples"
         )
     if "scope" in made:
         found.append(f"neighbouring frames count as one; intervals speak of {made['scope']}")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import Drawn, Dual, Table, draw, image_weights
+from ..metrics import Drawn, Dual, Table, draw
 from ..metrics.accuracy import defined
 from ..metrics.groups import SMALL as FEW
 from ..metrics.groups import units_of
-from ..metrics.statistics import FEW_CLUSTERS, UNDEFINED
+from ..metrics.statistics import UNDEFINED, few, told, unit_weights, within
 from ..probes import PROBES, Probe
 from ..probes.base import COMMON
 from .attacks import attack_notes
@@ -56,27 +56,35 @@ class Tally:
 
     def few(self, items: Sequence[str]) -> bool:
         """Whether these items lie in too few clusters for an interval: a range stands in its place."""
-        units = self.units(items)
-        return units is not None and len(set(units)) < FEW_CLUSTERS
+        return few(self.units(items))
 
     def weights(self, items: Sequence[str], replicates: int) -> NDArray[np.int64]:
         """(B, N) draws; of too few clusters one row a cluster, which holds that alone."""
-        units = self.units(items)
-        if units is not None and self.few(items):
-            return (np.unique(units)[:, None] == np.asarray(units)).astype(np.int64)
-        return image_weights(items, seed=self.plan.seed, replicates=replicates, clusters=units)
+        return unit_weights(items, self.units(items), seed=self.plan.seed, replicates=replicates)
 
     def numbers(self, items: Sequence[str], conditions: Sequence[Condition], make: Make, replicates: int = 2000) -> dict[str, Drawn]:
         """What ``make`` makes of the metrics of these conditions, all on the same draws of ``items``."""
         tables = {each: self.table(each, items) for each in conditions}
         return draw(tables, make, self.weights(items, replicates), self.units(items))
 
+    def class_drops(self, items: Sequence[str], reference: Condition, conditions: Sequence[Condition], replicates: int) -> Facts:
+        """{"per_class": {class: drop}, "per_class_ci": {class: its interval}} of the mean of ``conditions``; None where undefined.
+
+        Of few clusters there are no intervals.
+        """
+        tables = {each: self.table(each, items) for each in (reference, *conditions)} if items else {}
+        weights, units = self.weights(items, replicates), self.units(items)
+        drops, intervals = Facts(), Facts()
+        for name in self.classes if items else ():
+            numbers = {each: table.of_class(name) for each, table in tables.items()}
+            number = draw(numbers, lambda each: {"": each[reference] - Dual.mean([each[one] for one in conditions])}, weights, units)[""]
+            drops[name], intervals[name] = defined(number.value), within(told(number, units)["ci"])
+        return {"per_class": drops, "per_class_ci": intervals}
+
     def told(self, number: Drawn, items: Sequence[str]) -> Facts:
         """{"ci", "p"}, or of few clusters no interval but the "range" of what each cluster alone says."""
-        if not self.few(items):
-            return {"ci": number.interval(), "p": number.p}
-        known = number.samples[~np.isnan(number.samples)]
-        return {"ci": None, "p": None, "range": [float(known.min()), float(known.max())] if len(known) else None}
+        found = told(number, self.units(items))
+        return found | {"ci": within(found["ci"])}
 
     def drop(self, reference: Condition, condition: Condition, replicates: int = 2000) -> tuple[Facts, Drawn]:
         """{"value", "drop", "ci", "p"} on the items that are sound under both, all None where there is none; and the drop as drawn.
@@ -145,7 +153,7 @@ def _probe(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
         "severities": [{name: each for name, each in cell.items() if name != "p"} for cell in cells],
         "n": len(items),
         "reference": {"name": entry.reference, "value": defined(before.metric()) if items else None},
-        "per_class": _per_class(before, tally.table(condition, items)) if items else {},
+        **tally.class_drops(items, reference, [condition], replicates),
         "notes": _notes(tally, entry, chosen, len(items)),
     }
     row |= _worst(tally, items, [reference, condition], lambda each: {"drop": each[reference] - each[condition]}, replicates)
@@ -191,9 +199,9 @@ def _aggregate(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
 
     def mean(name: str) -> Facts:
         number = made.get(name, UNDEFINED)
-        return {"value": defined(number.value), **{key: each for key, each in tally.told(number, items).items() if key != "p"}}
+        found = told(number, tally.units(items))  # a ratio may lie above 1
+        return {"value": defined(number.value), **{key: each for key, each in found.items() if key != "p"}}
 
-    classes = [_per_class(tables[CLEAN], tables[each]) for each in conditions] if items else []
     row: Facts = {
         "family": entry.family,
         "degrees": entry.degrees,
@@ -202,7 +210,7 @@ def _aggregate(tally: Tally, entry: Probe) -> tuple[Facts, Cells]:
         "severities": [{"severity": step} | {key: each for key, each in facts(f"severity {step}").items() if key != "p"} for step in steps],
         "n": len(items),
         "reference": {"name": entry.reference, "value": defined(clean)},
-        "per_class": {name: _mean_known([each[name] for each in classes]) for name in (classes[0] if classes else {})},
+        **tally.class_drops(items, CLEAN, conditions, replicates),
         "means": {f"{kind}{name}": mean(f"{kind}{name}") for name in ("mPC", "rPC") for kind in ("", "photometric_")},
         "members": {name: {key: each for key, each in facts(name).items() if key != "p"} for name in entry.members},
         "notes": _aggregate_notes(tally, entry, steps),
@@ -228,11 +236,6 @@ def _worst(tally: Tally, items: Sequence[str], conditions: Sequence[Condition], 
     return {"groups": rows, "worst": max(known, key=known.__getitem__) if known else None}
 
 
-def _mean_known(numbers: Sequence[float | None]) -> float | None:
-    known = [each for each in numbers if each is not None]
-    return float(np.mean(known)) if known else None
-
-
 def _aggregate_notes(tally: Tally, entry: Probe, severities: Sequence[int]) -> list[str]:
     ran = f"severity {severities[0]}" if len(severities) == 1 else f"severities {', '.join(map(str, severities))}"
     notes = [f"the primary number is the mean over {len(entry.members)} probes of their means over {ran}"]
@@ -250,11 +253,6 @@ def _aggregate_notes(tally: Tally, entry: Probe, severities: Sequence[int]) -> l
 def reference_of(entry: Probe, severity: int) -> Condition:
     """The condition a probe is compared with."""
     return CLEAN if entry.reference == CLEAN.probe else Condition(entry.reference, severity)
-
-
-def _per_class(before: Table, after: Table) -> dict[str, float | None]:
-    pairs = {name: (value, after.per_class()[name]) for name, value in before.per_class().items()}
-    return {name: None if one is None or two is None else one - two for name, (one, two) in pairs.items()}
 
 
 def _notes(tally: Tally, entry: Probe, severity: int, n: int) -> list[str]:

@@ -10,6 +10,8 @@ All metrics are fractions in [0, 1], higher is better.  NaN (None in dictionarie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, overload
 
 import numpy as np
@@ -19,7 +21,7 @@ from ..errors import DataError, ModelError
 from ..types import IGNORE, Prediction, Sample
 from .average_precision import Boxes
 from .matching import IOUS, Statistics, array, bits, box_pairs, coco_match, mask_pairs, rows_of, voc_match
-from .ratios import Floats, defined, mean, ratio
+from .ratios import Floats, defined, mean, ratio, share_influence
 
 __all__ = ["IOUS", "METRIC", "Table", "coco_match", "defined", "image_statistics", "metric_at", "voc_match"]
 
@@ -140,14 +142,14 @@ class Table:
         values, moves = self._counts.influence(weights.T.astype(np.float64, order="C"))
         return values, moves.T
 
+    def of_class(self, name: str) -> Number:
+        """IoU, AP50 or recall of one class."""
+        return Number(self.n, partial(self._counts.class_influence, self.classes.index(name)))
+
     def per_class(self) -> dict[str, float | None]:
         """IoU, AP50 or recall of each class on all images once; None for a class without truth."""
         values = self._counts.by_class(self._once())[:, 0]
         return {name: defined(value) for name, value in zip(self.classes, values, strict=True)}
-
-    def by_class(self, weights: NDArray) -> Floats:
-        """``per_class`` of each weighting (B, N), as (K, B); NaN for a class without truth."""
-        return self._counts.by_class(weights.T.astype(np.float64, order="C"))
 
     def extra(self) -> dict[str, float | None]:
         """The task's other metrics on all images once.
@@ -169,6 +171,21 @@ class Table:
         return np.ones((self.n, 1))
 
 
+@dataclass(frozen=True)
+class Number:
+    """A number of ``n`` images on any weighting of them; ``influence`` is that of a ``Table``.
+
+    counted  (n, B) weights -> the number (B,), and how fast it moves with the weight of each image (n, B)
+    """
+
+    n: int
+    counted: Callable[[Floats], tuple[Floats, Floats]]
+
+    def influence(self, weights: NDArray) -> tuple[Floats, Floats]:
+        values, moves = self.counted(weights.T.astype(np.float64, order="C"))
+        return values, moves.T
+
+
 class _Counts(Protocol):
     """Statistics of N images of one task; ``weights`` (N, B) are image multiplicities, one column a replicate."""
 
@@ -177,6 +194,8 @@ class _Counts(Protocol):
     def by_class(self, weights: Floats) -> Floats: ...  # (K, B)
 
     def influence(self, weights: Floats) -> tuple[Floats, Floats]: ...  # overall, and its derivatives by weights (N, B)
+
+    def class_influence(self, index: int, weights: Floats) -> tuple[Floats, Floats]: ...  # of one class
 
     def extra(self, weights: Floats) -> dict[str, float]: ...  # of the first column
 
@@ -197,8 +216,10 @@ class _Guesses:
         return ratio(self.right.T @ weights, self.truth.T @ weights, np.nan)
 
     def influence(self, weights: Floats) -> tuple[Floats, Floats]:
-        right, truth, value = self.right.sum(1)[:, None], self.truth.sum(1)[:, None], self.overall(weights)
-        return value, ratio(right - truth * value, truth.T @ weights, np.nan)
+        return share_influence(self.right.sum(1), self.truth.sum(1), weights)
+
+    def class_influence(self, index: int, weights: Floats) -> tuple[Floats, Floats]:
+        return share_influence(self.right[:, index], self.truth[:, index], weights)
 
     def extra(self, weights: Floats) -> dict[str, float]:
         if self.among is None:
@@ -228,6 +249,12 @@ class _Pixels:
         share = ratio(known / np.maximum(known.sum(0), 1), union.T @ weights)
         found = self.right @ share - union @ (share * np.where(known, iou, 0))
         return mean(iou), np.where(known.any(0), found, np.nan)
+
+    def class_influence(self, index: int, weights: Floats) -> tuple[Floats, Floats]:
+        right, truth = self.right[:, index], self.truth[:, index]
+        value, moves = share_influence(right, truth + self.guess[:, index] - right, weights)
+        known = truth @ weights > 0
+        return np.where(known, value, np.nan), np.where(known, moves, np.nan)
 
     def extra(self, weights: Floats) -> dict[str, float]:
         share = ratio(self.right.sum(1) @ weights, self.truth.sum(1) @ weights, np.nan)

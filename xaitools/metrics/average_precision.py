@@ -51,6 +51,11 @@ class Boxes:
             values[index] = self._add_influence(index, weights, moves)
         return mean(values), ratio(moves, (~np.isnan(values)).sum(0), np.nan)
 
+    def class_influence(self, index: int, weights: Floats) -> tuple[Floats, Floats]:
+        moves = np.zeros(weights.shape)
+        values = self._add_influence(index, weights, moves)
+        return values, np.where(np.isnan(values), np.nan, moves)
+
     def extra(self, weights: Floats) -> dict[str, float]:
         classes = range(len(self.members))
         voc07 = [[self._sampled(index, weights, VOC07_RECALLS, "", 0)] for index in classes]

@@ -22,15 +22,17 @@ unseen, which alone is TIDE's Missed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Prediction, Sample
+from .accuracy import Number
 from .matching import Flags, box_pairs, voc_match
-from .ratios import Floats, defined, ratio
-from .statistics import interval
+from .ratios import Floats, defined, ratio, share_influence
+from .statistics import draw, told_share
 
 KINDS = ("right", "ignored", "duplicate", "wrong_place", "wrong_class", "both_wrong", "background")
 FATES = ("found", "wrong_place", "wrong_class", "unseen")
@@ -100,8 +102,8 @@ class Confusion:
         right, ignored = ((one.kind == KINDS.index(name)).sum() for name in ("right", "ignored"))
         self._images.append((int(right), len(one.kind) - int(ignored), len(one.truth)))
 
-    def document(self, weights: NDArray) -> dict[str, Any]:
-        """Counts, and precision = right / detections and recall = right / truths, with intervals by ``weights`` (B, N).
+    def document(self, weights: NDArray, units: Sequence[str] | None = None) -> dict[str, Any]:
+        """Counts, and precision = right / detections and recall = right / truths, with intervals by ``weights`` (B, N) of ``units``.
 
         Ignored detections and truths count in neither.  ``table``: a row is the class of a truth (the last: on no
         truth), a column that of a detection (the last: the truth is missed).  Each detection stands in one cell, so
@@ -111,7 +113,8 @@ class Confusion:
         shares: dict[str, Any] = {}
         for name, whole in (("precision", detections), ("recall", truths)):
             shares[name] = _share(right.sum(), whole.sum())
-            shares[f"{name}_ci"] = interval(ratio(weights @ right, weights @ whole, np.nan)) if len(weights) else None
+            number = draw({"": Number(len(right), partial(share_influence, right, whole))}, dict, weights, units)[""]
+            shares[f"{name}_ci"] = told_share(number, units)["ci"]
         return {
             "iou": self.iou,
             "score": self.score,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from .statistics import METHOD, few
 
 MEASURED: Mapping[str, Mapping[int, tuple[float, float]]] = {
     "segmentation": {50: (0.89, 0.946), 200: (0.928, 0.948), 500: (0.938, 0.952)},
@@ -25,3 +28,26 @@ def coverage(task: str, n: int, *, clustered: bool = False) -> tuple[float, floa
     at = [1 / np.sqrt(size) for size in sizes]
     low, high = (float(np.interp(1 / np.sqrt(max(n, 1)), at, [table[size][end] for size in sizes])) for end in (0, 1))
     return low, high
+
+
+def interval_facts(task: str, n: int, units: Sequence[str] | None) -> dict[str, Any]:
+    """How intervals of ``n`` images are made, and how often such intervals of a drop held the truth in simulation.
+
+    ``units`` (n,) are what the bootstrap draws, None where it draws images; of too few of them ``coverage`` is None.
+    """
+    count = n if units is None else len(set(units))
+    found = {"method": METHOD, "level": 0.95, "unit": "image" if units is None else "cluster", "units": count}
+    return {**found, "coverage": None if few(units) else coverage(task, count, clustered=units is not None)}
+
+
+def coverage_in_words(facts: Mapping[str, Any]) -> str:
+    """
+    >>> coverage_in_words({"coverage": (0.928, 0.948), "units": 200})
+    '93 to 95 %'
+    >>> coverage_in_words({"coverage": (0.89, 0.946), "units": 8, "unit": "image"})
+    '89 to 95 % (at 50, the fewest that were simulated)'
+    """
+    low, high = (f"{100 * each:.0f}" for each in facts["coverage"])
+    fewest = min(MEASURED["clustered" if facts.get("unit") == "cluster" else "segmentation"])
+    beyond = f" (at {fewest}, the fewest that were simulated)" if facts["units"] < fewest else ""
+    return (f"{low} to {high} %" if low != high else f"{low} %") + beyond

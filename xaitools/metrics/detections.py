@@ -73,7 +73,7 @@ class Detections:
             found[f"mAP_{name}"] = defined(Boxes(rows, len(self.classes)).coco(once)["mAP"])
         return found
 
-    def document(self, task: str, weights: NDArray) -> dict[str, Any]:
+    def document(self, task: str, weights: NDArray, units: Sequence[str] | None = None) -> dict[str, Any]:
         """``iou``: the metric at each level.  ``detections``: see ``Confusion.document``, and the curve."""
         boxes = Boxes(self.rows, len(self.classes), 0)  # bit 0 is the confusion's level
         curve = {
@@ -83,7 +83,7 @@ class Detections:
         }
         return {
             "iou": {level_name(level): defined(self.table(task, iou=level).metric()) for level in self.levels},
-            "detections": {**self.confusion.document(weights), "curve": curve},
+            "detections": {**self.confusion.document(weights, units), "curve": curve},
         }
 
 

@@ -14,10 +14,11 @@ from ..errors import DataError, XaiError
 from ..types import Prediction, Sample
 from .accuracy import BOXED, METRIC, Table, image_statistics, metric_at
 from .confusion import label_table
+from .coverage import interval_facts
 from .detections import Detections
 from .groups import SMALL, declared_clusters, group_document, units_of
 from .ratios import defined
-from .statistics import FEW_CLUSTERS, image_weights, interval
+from .statistics import FEW_CLUSTERS, draw, image_weights, told_share, unit_weights
 from .stored import Stored
 
 Progress = Callable[[int, int], None]
@@ -39,7 +40,7 @@ def evaluate(
     clusters: Mapping[str, str] | None = None,
     classes_map: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The document of ``xaitools evaluate --json``: the metrics with a 95 % bootstrap interval over images.
+    """The document of ``xaitools evaluate --json``: the metrics with a 95 % interval from a bootstrap over images, as of probes.
 
     ``limit`` takes the first so many items; ``progress`` is called with (done, total).  Broken items are listed
     under "skipped" and the run goes on.  Undefined numbers are None, and "warnings" says so.
@@ -72,7 +73,7 @@ def evaluate(
         raise DataError(f"{dataset.name}: none of {total} items can be used; {why}")
     clusters = declared_clusters(dataset) if clusters is None else clusters
     units = units_of(ids, clusters)
-    weights = image_weights(ids, seed=seed, replicates=replicates, clusters=units)
+    weights = unit_weights(ids, units, seed=seed, replicates=replicates)
     standard = Table(model.task, model.classes, rows)
     usual = METRIC[model.task]
     name = metric_at(model.task, iou[0]) if len(iou) == 1 else usual
@@ -88,12 +89,13 @@ def evaluate(
     metrics = {name: value, **({usual: defined(standard.metric())} if name != usual else {}), **standard.extra()}
     more: dict[str, Any] = {}
     if boxed is not None:
-        more = boxed.document(model.task, weights)
+        more = boxed.document(model.task, weights, units)
         metrics |= boxed.sizes() | {each: more["detections"][each] for each in ("precision", "recall")}
     else:
         more["confusion"] = label_table(rows, model.classes, "pixels" if model.task == "segmentation" else "images")
     if groups is not None:
-        more["groups"] = group_document(table, [groups.get(id) for id in ids], weights, seed=seed, clusters=units)
+        drawn = image_weights(ids, seed=seed, replicates=replicates, clusters=units)
+        more["groups"] = group_document(table, [groups.get(id) for id in ids], drawn, seed=seed, clusters=units)
     if units is not None:
         more["clusters"] = {"n": len(set(units)), "alone": sum(id not in (clusters or {}) for id in ids)}
     warnings = [*relabel.warnings, *_warnings(metrics, more), *(model.unused() if isinstance(model, Stored) and limit is None else [])]
@@ -105,7 +107,8 @@ def evaluate(
         "skipped": skipped,
         "metric": name,
         "value": value,
-        "ci": interval(headline.metric(weights)) if units is None or len(set(units)) > 1 else None,
+        **told_share(draw({"": headline}, dict, weights, units)[""], units),
+        "intervals": interval_facts(model.task, len(rows), units),
         "metrics": {**metrics, "per_class": headline.per_class()},
         **more,
         **({"warnings": warnings} if warnings else {}),
@@ -131,7 +134,8 @@ def _warnings(metrics: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
     if "clusters" in more:
         count, alone = more["clusters"]["n"], more["clusters"]["alone"]
         found += [f"images without a cluster, each drawn by itself: {alone}"] if alone else []
-        found += [f"only {count} clusters; with fewer than {FEW_CLUSTERS} an interval is too narrow"] if count < FEW_CLUSTERS else []
+        if count < FEW_CLUSTERS:
+            found.append(f"only {count} clusters, fewer than {FEW_CLUSTERS}: no interval, but the range over the clusters, each alone")
     return found
 
 

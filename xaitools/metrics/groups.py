@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..files import read_csv
-from .accuracy import Table
+from .accuracy import Number, Table
 from .ratios import Floats, defined
-from .statistics import interval
+from .statistics import draw, told_share
 
 SMALL = 10
 """Below so many items a group's number says little."""
@@ -122,9 +123,10 @@ def group_document(
     names = sorted({name for name in groups if name is not None})
     members = {name: [place for place, each in enumerate(groups) if each == name] for name in names}
     tables = {name: make(members[name]) for name in names}
-    samples = {name: tables[name].metric(weights[:, members[name]]) for name in names}
+    placed = {name: Number(len(groups), partial(_placed, tables[name], members[name])) for name in names}
+    drawn = draw(placed, dict, weights, clusters)
     rows = {
-        name: {"n": len(members[name]), "value": defined(tables[name].metric()), "ci": interval(samples[name]),
+        name: {"n": len(members[name]), "value": defined(tables[name].metric()), "ci": told_share(drawn[name], None)["ci"],
                "small": len(members[name]) < SMALL}
         for name in names
     }  # fmt: skip
@@ -134,12 +136,21 @@ def group_document(
         worst, best = (choose(values, key=values.__getitem__) for choose in (min, max))
         found |= {"worst": worst, "best": best}
     if len(values) > 1:
-        found |= {"gap": values[best] - values[worst], "gap_ci": interval(samples[best] - samples[worst])}
+        gap = draw({name: placed[name] for name in (worst, best)}, lambda each: {"": each[best] - each[worst]}, weights, clusters)[""]
+        found |= {"gap": values[best] - values[worst], "gap_ci": gap.interval()}
         random = _random_gaps(make, groups, seed, clusters)
         if len(random):
             found["gap_random"] = float(random.mean())
             found["p"] = (1 + int((random >= found["gap"]).sum())) / (1 + len(random))
     return {"per_group": rows, **found, "ungrouped": sum(name is None for name in groups)}
+
+
+def _placed(table: Table, places: Sequence[int], weights: Floats) -> tuple[Floats, Floats]:
+    """What a table of the images at ``places`` makes of ``weights`` (N, B) of all: other images do not move it."""
+    values, own = table.influence(weights[places].T)
+    moves = np.zeros(weights.shape)
+    moves[places] = own.T
+    return values, moves
 
 
 def _random_gaps(make: Callable[[Sequence[int]], Table], groups: Sequence[str | None], seed: int, clusters: Sequence[str] | None) -> Floats:

@@ -18,6 +18,13 @@ def ratio(part: NDArray, whole: NDArray, otherwise: float = 0.0) -> Floats:
     return np.divide(part, whole, out=np.full(shape, otherwise), where=whole > 0)
 
 
+def share_influence(part: NDArray, whole: NDArray, weights: Floats) -> tuple[Floats, Floats]:
+    """The sum of ``part`` (N,) over that of ``whole`` (N,) under ``weights`` (N, B), and its derivatives (N, B); NaN where undefined."""
+    total = whole @ weights
+    value = ratio(part @ weights, total, np.nan)
+    return value, ratio(part[:, None] - whole[:, None] * value, total, np.nan)
+
+
 def mean(values: Floats) -> Floats:
     """Mean over the first axis of what is defined; NaN where nothing is."""
     return ratio(np.nansum(values, 0), (~np.isnan(values)).sum(0), np.nan)

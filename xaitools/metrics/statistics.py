@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import XaiError, unknown
-from .accuracy import Table
+from .accuracy import Number, Table
 from .ratios import defined, ratio
 
 K = TypeVar("K")
@@ -56,6 +56,18 @@ def image_weights(ids: Sequence[str], *, seed: int, replicates: int, clusters: S
     key = hashlib.sha256("\0".join([str(seed), *units]).encode()).digest()
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
     return generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=replicates)[:, member]
+
+
+def few(units: Sequence[str] | None) -> bool:
+    """Whether ``units``, the clusters of images, are too few for an interval: a range over them stands in its place."""
+    return units is not None and len(set(units)) < FEW_CLUSTERS
+
+
+def unit_weights(ids: Sequence[str], units: Sequence[str] | None, *, seed: int, replicates: int) -> NDArray[np.int64]:
+    """``image_weights``; of too few clusters one row a cluster, which holds that alone."""
+    if units is not None and few(units):
+        return (np.unique(units)[:, None] == np.asarray(units)).astype(np.int64)
+    return image_weights(ids, seed=seed, replicates=replicates, clusters=units)
 
 
 def interval(samples: NDArray, level: float = 0.95) -> list[float] | None:
@@ -109,7 +121,7 @@ class Dual:
 
 
 def draw(
-    tables: Mapping[K, Table],
+    tables: Mapping[K, Table | Number],
     make: Callable[[Mapping[K, Dual]], Mapping[Name, Dual]],
     weights: NDArray,
     clusters: Sequence[str] | None = None,
@@ -219,6 +231,30 @@ class Drawn:
     def facts(self) -> dict[str, Any]:
         """``{"value", "ci"}`` with the 95 % interval; None where undefined."""
         return {"value": defined(self.value), "ci": self.interval()}
+
+
+def told(number: Drawn, units: Sequence[str] | None) -> dict[str, Any]:
+    """{"ci", "p"} of a number on ``unit_weights``, or of few clusters no interval but the "range" of what each alone says."""
+    if not few(units):
+        return {"ci": number.interval(), "p": number.p}
+    known = number.samples[~np.isnan(number.samples)]
+    return {"ci": None, "p": None, "range": [float(known.min()), float(known.max())] if len(known) else None}
+
+
+def told_share(number: Drawn, units: Sequence[str] | None) -> dict[str, Any]:
+    """{"ci"} or {"ci", "range"} of a number that lies in [0, 1], and its interval with it; no p, for 0 is no question there."""
+    found = told(number, units)
+    del found["p"]
+    return found | {"ci": within(found["ci"], 0.0)}
+
+
+def within(ci: Sequence[float] | None, least: float = -1.0, most: float = 1.0) -> list[float] | None:
+    """An interval without what a number cannot be; studentised ones reach beyond where few images differ.
+
+    >>> within([-3.4, -0.2]), within([0.98, 1.02], 0.0)
+    ([-1.0, -0.2], [0.98, 1.0])
+    """
+    return None if ci is None else [min(max(end, least), most) for end in ci]
 
 
 UNDEFINED = Drawn(math.nan, math.nan, np.full(1, np.nan), np.full(1, np.nan), np.full(1, np.nan))

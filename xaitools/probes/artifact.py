@@ -43,7 +43,7 @@ def paste(
     sample: Sample, severity: int, generator: np.random.Generator, context: Context,
     *, text: str = TAG_TEXT, position: str = "", size: float = TAG_CORNER[3] - TAG_CORNER[1],
 ) -> Sample:  # fmt: skip
-    """A source tag in a corner: white letters on a dark plate, as in the scenes.  The truth stays as it is.
+    """A source tag in a corner: white letters on a dark plate, as drawn scenes have.  The truth stays as it is.
 
     text      capital letters, digits and `` .-/``
     position  lower_right, lower_left, upper_right or upper_left; by default where it covers least of the objects

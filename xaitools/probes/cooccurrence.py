@@ -18,7 +18,7 @@ from ..data.objects import extents
 from ..errors import DataError
 from ..types import IGNORE, Sample
 from .base import probe
-from .geometry import kept, lay, shift
+from .geometry import lay, shift
 from .objects import Context
 
 SHARE = 0.12
@@ -31,11 +31,12 @@ STEPS = 5
 
 @probe("cooccurrence.remove", family="cooccurrence", needs=("objects",), default=True, degrees=False, reference="scored_subject")
 def remove(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
-    """All objects of classes other than the subject's are painted over; scored on what is left.
+    """All objects of other classes than that which the image is about, its subject, are painted over; scored on what is left.
 
-    Their boxes and masks are dropped and their pixels have no label in the semantic map.  No pixel of the subject's
+    They stay in the truth as ignored objects and their pixels have no label in the semantic map: whether they are found does not
+    count, neither here nor where they are still to be seen, in the image that this is compared with.  No pixel of the subject's
     objects changes; where boxes stand for masks, what lies in a box of the subject's stays.  An image without an
-    object of another class is left out.  Compared with the unchanged image scored on the same truth.
+    object of another class is left out.
     """
     left, gone, keep = _subject_alone(sample, context)
     return replace(left, image=fill(sample.image, gone, keep))
@@ -48,7 +49,7 @@ def scored_subject(sample: Sample, severity: int, generator: np.random.Generator
 
 
 def _subject_alone(sample: Sample, context: Context) -> tuple[Sample, Tensor, Tensor]:
-    """``sample`` with the truth of its subject's class alone, where all others are, and where the subject's objects are."""
+    """``sample`` with the objects of its subject's class alone to be found, where all others are, and where the subject's are."""
     pieces = context.pieces(sample)
     subject = context.subject(sample)
     own = torch.tensor([kind in (subject, "") for kind in context.kinds(pieces)], dtype=torch.bool)
@@ -59,8 +60,9 @@ def _subject_alone(sample: Sample, context: Context) -> tuple[Sample, Tensor, Te
     semantic = sample.semantic
     if semantic is not None:
         semantic = torch.where(gone, torch.full_like(semantic, IGNORE), semantic)
-    sample = replace(sample, semantic=semantic)
-    return (sample if sample.boxes is None and sample.masks is None else kept(sample, own)), gone, keep
+    if sample.boxes is not None or sample.masks is not None:
+        sample = replace(sample, ignore=~own if sample.ignore is None else sample.ignore | ~own)
+    return replace(sample, semantic=semantic), gone, keep
 
 
 @probe("cooccurrence.paste", family="cooccurrence", needs=("objects", "others"), degrees=False)

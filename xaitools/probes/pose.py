@@ -46,7 +46,10 @@ def rotate(
     sample: Sample, severity: int, generator: np.random.Generator, context: Context,
     *, degrees: float | None = None, fill: str = "mean", boxes: str = "hull",
 ) -> Sample:  # fmt: skip
-    """The image turned about its middle, to a random side; ``degrees`` instead of those of the severity."""
+    """The image turned about its middle, to a random side.
+
+    degrees  instead of those of the severity
+    """
     angle = _side(generator) * (TURNS[severity - 1] if degrees is None else degrees)
     return moved(sample, _central(turn(angle), sample), fill=fill, boxes=boxes)
 
@@ -79,7 +82,10 @@ def shear(
     sample: Sample, severity: int, generator: np.random.Generator, context: Context,
     *, degrees: float | None = None, fill: str = "mean", boxes: str = "hull",
 ) -> Sample:  # fmt: skip
-    """Upright lines lean to a random side, level ones stay; ``degrees`` instead of those of the severity."""
+    """Upright lines lean to a random side, level ones stay.
+
+    degrees  instead of those of the severity
+    """
     angle = SHEARS[severity - 1] if degrees is None else degrees
     if not -80 <= angle <= 80:
         raise XaiError(f"shear.degrees={angle:g}: expected -80 to 80")

@@ -15,6 +15,7 @@ from ..audit.folder import RECORDS, RUN, check_saved
 from ..audit.records import parquet_bytes
 from ..audit.spray import Criteria
 from ..files import folder_name, write_bytes, write_json, write_text
+from ..metrics.coverage import coverage_in_words
 from ..probes import CUES
 from ..types import ProbeResult
 from .counterfactual import counterfactual_section
@@ -162,9 +163,8 @@ def _coverage(made: Facts) -> str:
     units = f"{e(made['units'])} {e(made['unit'])}s"
     if made["coverage"] is None:
         return f"There are only {units}: in place of intervals stand ranges over them."
-    low, high = (f"{100 * each:.0f}" for each in made["coverage"])
     scope = f"; of {e(made['scope'])}" if "scope" in made else ""
-    return f"<small>(95 % intervals{scope}; measured coverage at {units}: {low if low == high else f'{low} to {high}'} %)</small>"
+    return f"<small>(95 % intervals{scope}; measured coverage at {units}: {coverage_in_words(made)})</small>"
 
 
 def _spread(found: Facts) -> str:
@@ -259,8 +259,13 @@ def _probe(name: str, row: Facts, report: Facts, picture: str | None) -> str:
     ]
     severities = table(["severity", e(metric), "drop, points", "", "band"], cells, right={1, 2, 3, 4}) if len(cells) > 1 else ""
     classes = sorted(((drop, each) for each, drop in row["per_class"].items() if drop is not None), key=lambda pair: (-pair[0], pair[1]))
-    lines = table(["class", "drop, points"], [[e(each), points(drop)] for drop, each in classes], right={1})
-    per_class = f"<details><summary>Drop of each class</summary>{lines}</details>" if classes else ""
+    spread = row.get("per_class_ci", {})
+    lines = table(
+        ["class", "drop, points", ""], [[e(each), points(drop), points_interval(spread.get(each))] for drop, each in classes], right={1, 2}
+    )
+    said = "Each interval speaks of its class alone: of twenty about one misses the truth."
+    alone = f"<p><small>{said}</small></p>" if any(spread.values()) else ""
+    per_class = f"<details><summary>Drop of each class</summary>{lines}{alone}</details>" if classes else ""
     missing = f"Pictures that did not fit into this page: figures/{name}.png" if picture == "" else "No example pictures."
     image = f'<img alt="{e(name)}: before and after" src="{picture}">' if picture else f"<p><small>{e(missing)}</small></p>"
     return section(

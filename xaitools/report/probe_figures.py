@@ -74,7 +74,8 @@ def examples_figure(examples: Sequence[Any]) -> Drawing:
 
 def _row(page: Page, each: Any, y: float, column: float, height: float) -> None:
     points = round(100 * each.drop)
-    words = [*page.fit(each.id, LEFT - 2, SMALL, 3), each.role, f"{abs(points)} points {'gained' if points < 0 else 'lost'}"]
+    said = f"{abs(points)} {'point' if abs(points) == 1 else 'points'} {'gained' if points < 0 else 'lost'}"
+    words = [*page.fit(each.id, LEFT - 2, SMALL, 3), each.role, said]
     page.text(MARGIN, y, words, SMALL)
     panels: list[tuple[Tensor, Prediction | None]] = [
         (each.before, each.truth), (each.before, each.predicted_before), (each.after, None), (each.after, each.predicted_after),

@@ -76,7 +76,7 @@ def told(result: Facts) -> str:
     parts = [
         f"{result['model']} on {result['dataset']}: {result['n']} images"
         + (f", {len(result['skipped'])} skipped" * bool(result["skipped"])),
-        f"{result['metric']} {in_words(result['value'], result['ci'])}",
+        f"{result['metric']} {in_words(result['value'], result['ci'])}{_sure(result)}",
         *_wrapped([f"{name} {number(value)}" for name, value in metrics.items() if name not in (result["metric"], "precision", "recall")]),
     ]
     if len(result.get("iou", ())) > 1:
@@ -88,6 +88,19 @@ def told(result: Facts) -> str:
     if "groups" in result:
         parts += ["", *_groups(result["groups"])]
     return "\n".join(parts)
+
+
+def _sure(result: Facts) -> str:
+    """What the interval behind the metric rests on."""
+    from ...metrics.coverage import coverage_in_words
+
+    made = result["intervals"]
+    units = f"{made['units']} {made['unit']}s"
+    if made["coverage"] is None:
+        low, high = result["range"] or (None, None)
+        return f"; only {units}, so no interval" + ("" if low is None else f"; each alone has {low:.3f} to {high:.3f}")
+    held = f"such intervals of drops held the truth in {coverage_in_words(made)} of simulated samples"
+    return "" if result["ci"] is None else f", 95 % interval over {units}; {held}"
 
 
 def _boxes(found: Facts, result: Facts) -> list[str]:

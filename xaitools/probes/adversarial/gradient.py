@@ -46,11 +46,14 @@ def pgd(
     eps        radius as a fraction of [0, 1] (8/255 is 0.0314); None: by severity
     steps      of size 2.5 eps / steps along the sign of the gradient
     restarts   the best of so many starts
-    objective  loss: the model's own, of a detector that objects are missed or renamed.  Of a detector also class: the names of
-               the boxes; box: their places; vanish: that nothing is found; fabricate: boxes where no object is
+    objective  loss: the model's own, of a detector that objects are missed or renamed; of a segmenter how probable it is that
+               a pixel is wrong (``mistaken``), for the cross-entropy is led by pixels that are wrong already.  own: the model's
+               own of a segmenter too.  Of a detector also class: the names of the boxes; box: their places; vanish: that
+               nothing is found; fabricate: boxes where no object is
 
-    The image with the highest loss seen on the way is kept, for each image alone; the losses are recorded.  Truth that the
-    loss cannot use (an image without objects) leaves a random start.
+    Of the images seen on the way the one with the highest loss is kept, of a segmenter the one with most wrong pixels, for each
+    image alone; the losses are recorded, of a segmenter the cross-entropy.  Truth that the loss cannot use (an image without
+    objects) leaves a random start.
     """
     return _pgd("pgd", samples, generators, context, Ball.of(eps, severity), steps, restarts, objective)
 

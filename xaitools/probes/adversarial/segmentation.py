@@ -1,21 +1,22 @@
 """Attacks on segmentation, which must flip every pixel: SegPGD, CosPGD, and an ensemble in the manner of SEA.
 
-All keep the image on which the largest share of the labelled pixels is wrong; the recorded loss is the mean cross-entropy.
+Like PGD they keep the image on which the largest share of the labelled pixels is wrong and record the mean cross-entropy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ...adapters import Model
 from ...types import IGNORE, Sample
 from ..base import probe
 from ..objects import Context
-from .ascent import Ascent, Ball, Objective, Value, check_counts, stacked
+from .ascent import Ascent, Ball, check_counts, stacked
+from .objectives import Dense, dense
 
 NEEDS = ("gradients", "pixels")
 
@@ -24,9 +25,6 @@ PHASES = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 
 MOMENTUM = 0.75
 """Of a step of APGD; the rest is the step before (Croce and Hein 2020, section 3)."""
-
-Dense = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""(logits (N, C, H, W), truth, cross-entropy and whether right (N, H, W) each, share of the steps that is done) -> loss (N, H, W)."""
 
 Generators = Sequence[np.random.Generator]
 
@@ -60,24 +58,6 @@ def _balanced(logits: Tensor, truth: Tensor, entropy: Tensor, right: Tensor, don
 ENSEMBLE = (_divergence, _masked, _balanced)
 
 
-def dense(context: Context, samples: Sequence[Sample], weigh: Dense) -> Objective:
-    """Mean of ``weigh`` over the labelled pixels."""
-    model: object = context.model
-    truths = torch.stack([context.truth(sample).semantic for sample in samples])  # type: ignore[misc]
-
-    def score(images: Tensor, done: float) -> Value:
-        logits = model.logits_from(model.normalise(images))  # type: ignore[attr-defined]
-        truth = truths.to(logits.device)
-        labelled = truth != IGNORE
-        known = torch.where(labelled, truth, 0)
-        entropy, right = F.cross_entropy(logits, known, reduction="none"), logits.argmax(1) == known
-        total = labelled.sum((1, 2)).clamp(min=1)
-        parts = weigh(logits, known, entropy, right, done), entropy, (~right).to(entropy)
-        return Value(*((part * labelled).sum((1, 2)) / total for part in parts))
-
-    return score
-
-
 @probe("segpgd", family="adversarial", needs=NEEDS, batched=True, subset=64, control="random_direction")
 def segpgd(
     samples: Sequence[Sample], severity: int, generators: Generators, context: Context, *, eps: float | None = None, steps: int = 10,
@@ -108,7 +88,8 @@ def _climbed(
     name: str, weigh: Dense, samples: Sequence[Sample], generators: Generators, context: Context, ball: Ball, steps: int, restarts: int
 ) -> list[Sample]:
     model = check_counts(name, context.model, steps=steps, restarts=restarts)
-    ascent = Ascent(model, stacked(samples), dense(context, samples, weigh))
+    truths = [context.truth(sample) for sample in samples]
+    ascent = Ascent(model, stacked(samples), dense(model, truths, weigh))
     for _ in range(restarts):
         ascent.climb(ball.anywhere(ascent.clean, generators), ball, steps)
     return ascent.samples(samples)
@@ -128,12 +109,12 @@ def ensemble(
     not in the training data.
     """
     model = check_counts("ensemble", context.model, steps=steps)
-    ball, clean = Ball.of(eps, severity), stacked(samples)
+    ball, clean, truths = Ball.of(eps, severity), stacked(samples), [context.truth(sample) for sample in samples]
     runs = []
     for weigh in ENSEMBLE:
-        ascent = Ascent(model, clean, dense(context, samples, weigh))
+        ascent = Ascent(model, clean, dense(model, truths, weigh))
         _auto(ascent, ball.times(PHASES[0][0]).anywhere(clean, generators), ball, steps)
-        runs.append((ascent, _own_miou(context, samples, ascent.images)))
+        runs.append((ascent, _own_miou(model, truths, ascent.images)))
     first = runs[0][0]
     least = runs[0][1].clone()
     for ascent, values in runs[1:]:
@@ -203,13 +184,11 @@ def _checkpoints(steps: int) -> set[int]:
     return {step for step in found if step < steps}
 
 
-def _own_miou(context: Context, samples: Sequence[Sample], images: Tensor) -> Tensor:
+def _own_miou(model: Model, truths: Sequence[Sample], images: Tensor) -> Tensor:
     """(N,): of each image alone the mean IoU over the classes that are there or are said."""
-    model = context.model
-    assert model is not None
     found = []
-    for sample, prediction in zip(samples, model.predict(images), strict=True):
-        truth, guess = context.truth(sample).semantic, prediction.semantic
+    for sample, prediction in zip(truths, model.predict(images), strict=True):
+        truth, guess = sample.semantic, prediction.semantic
         assert truth is not None and guess is not None
         labelled = truth != IGNORE
         pairs = truth[labelled] * len(model.classes) + guess[labelled]

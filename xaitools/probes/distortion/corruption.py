@@ -64,10 +64,14 @@ def planes(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1)
 
 
+def eight_bit_rows(image: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] as (3 H, W) uint8, rounded."""
+    return cv2.convertScaleAbs(image.contiguous().numpy().reshape(-1, image.shape[-1]), alpha=255)
+
+
 def eight_bits(image: Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] as (H, W, 3) uint8, rounded."""
-    high = cv2.convertScaleAbs(image.contiguous().numpy().reshape(-1, image.shape[-1]), alpha=255)  # all planes in one call
-    return cv2.merge(list(high.reshape(image.shape)))
+    return cv2.merge(list(eight_bit_rows(image).reshape(image.shape)))
 
 
 def from_eight_bits(picture: np.ndarray) -> Tensor:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from .corruption import corruption, eight_bits, from_eight_bits, planes, scale_of
+from .corruption import corruption, eight_bit_rows, eight_bits, from_eight_bits, planes, scale_of
 
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
@@ -53,10 +52,32 @@ def pixelate(image: Tensor, severity: int, generator: np.random.Generator, *, mo
     """Fewer, larger pixels, in 8 bits: each is the mean of those whose middles it covers."""
     share = min(1.0, PIXELATE[severity - 1] / scale_of(image, mode))
     height, width = image.shape[-2:]
-    picture = Image.fromarray(eight_bits(image))
-    small = picture.resize((max(1, int(width * share)), max(1, int(height * share))), Image.Resampling.BOX)
-    coarse = np.divide(np.asarray(small), np.float32(255), dtype=np.float32)
+    upright = cv2.transpose(eight_bit_rows(image))  # (W, 3 H): columns become rows, which are cheap to add
+    narrow = cv2.transpose(box_means(upright, max(1, int(width * share)))).reshape(3, height, -1)
+    small = box_means(narrow.transpose(1, 0, 2), max(1, int(height * share)))
+    coarse = np.divide(cv2.merge(list(small.transpose(1, 0, 2))), np.float32(255), dtype=np.float32)
     return planes(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def box_means(rows: np.ndarray, count: int) -> np.ndarray:
+    """(L, ...) uint8 as (count, ...), count <= L: the rounded mean of the rows whose middles each new one covers.
+
+    To the last bit one pass of Pillow's ``BOX`` resizing, whose weights have 22 binary places, at about twice its speed.
+    """
+    scale = len(rows) / count
+    middles = (np.arange(count) + 0.5) * scale
+    first, last = (np.minimum((middles + side * scale / 2 + 0.5).astype(int), len(rows)) for side in (-1, 1))
+    last -= (last - 1 - middles + 0.5) * (1 / scale) > 0.5  # Pillow asks again, which tells where a middle lies on a border
+    found = np.empty((count, *rows.shape[1:]), np.uint8)
+    for size in np.unique(last - first).tolist():
+        chosen = np.flatnonzero(last - first == size)
+        total = rows[first[chosen]].astype(np.uint16)
+        for step in range(1, size):
+            total += rows[first[chosen] + step]
+        low = int(2**22 / size + 0.5) * size < 2**22  # a weight that was rounded down takes a tie down
+        total += np.uint16((size - low) // 2)
+        found[chosen] = total // np.uint16(size)
+    return found
 
 
 @corruption("jpeg_compression")
