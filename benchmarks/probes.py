@@ -25,7 +25,7 @@ PAIRS = {
     "honest": ("unet-scenes", "", "", ""),
     "honest-boxes": ("faster-rcnn-scenes", "", "", ""),
 }
-QUESTIONS = ("domain.gap", "texture.gap", "gap", "object_rotate", "cooccurrence.remove", "artifact.paste")
+QUESTIONS = ("light.gap", "texture.gap", "gap", "object_rotate", "cooccurrence.remove", "artifact.paste")
 PARAMS = {"object_rotate": {"degrees": 72}}
 TIER = ("unet-scenes", "faster-rcnn-scenes")
 ANGLES = (0, 20, 36, 60, 72, 90, 144, 180)

@@ -8,8 +8,8 @@ from PIL import Image
 from tests.probes.toys import Shapes, reader
 from xaitools.data.scenes import Scenes
 from xaitools.errors import DataError
-from xaitools.probes import Context, change, select
-from xaitools.probes.domain import _from_opponent, _opponent, low_amplitudes
+from xaitools.probes import PROBES, Context, change, select
+from xaitools.probes.domain import _from_opponent, _opponent, _relit, low_amplitudes
 from xaitools.types import Sample
 
 
@@ -134,10 +134,33 @@ def test_colours_come_from_an_image_of_the_same_class_or_of_another():
     where = Context(Shapes(12), reader("object"))
     for index in range(4):
         before = where.dataset[index]
-        for name, same in (("colour_same", True), ("colour_other", False)):
+        for name, same in (("colour_same", True), ("colour_other", False), ("light_same", True), ("light_other", False)):
             for by in ("truth", "model"):
-                donor = where.dataset.ids.index(apply(name, before, where, 5, by=by).tags["donor"])
+                donor = where.dataset.ids.index(apply(name, before, where, PROBES[name].severity(5), by=by).tags["donor"])
                 assert (donor % 2 == index % 2) is same and donor != index
     lone = Context(Shapes(4, kinds=1), reader("object"))
     (refused,) = change("colour_other", [lone.dataset[0]], 3, lone)
     assert "no fitting donor" in str(refused)
+
+
+def test_light_is_a_plane_in_logarithms_on_each_object_and_behind_them():
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+
+    def lit(kind, box, *planes):
+        """Level and slopes across and down, in the spread of each region about its middle: behind the object, and on it."""
+        mask = torch.zeros(32, 32, dtype=torch.bool)
+        mask[box[1] : box[3], box[0] : box[2]] = True
+        image = torch.zeros(3, 32, 32)
+        for region, (level, across, down) in zip((~mask, mask), planes, strict=True):
+            x, y = columns[region].double(), rows[region].double()
+            spread = max(x.std(correction=0), y.std(correction=0))
+            image[:, region] = (level + across * (x - x.mean()) / spread + down * (y - y.mean()) / spread).exp().float()
+        return Sample(kind, image, boxes=torch.tensor([box]).float(), labels=torch.tensor([0]), masks=mask[None])
+
+    where = Context(Shapes(2), reader("object"))
+    own, other = (-0.9, 0.1, 0.0), (-0.5, -0.1, 0.2)
+    before, donor = lit("a", (4, 4, 16, 16), own, other), lit("b", (10, 8, 28, 20), (-1.5, 0.0, 0.3), (-1.0, 0.2, 0.0))
+    wanted = lit("a", (4, 4, 16, 16), (-1.5, 0.0, 0.3), (-1.0, 0.2, 0.0))
+    after = _relit(before, where, donor, where)
+    assert torch.allclose(after.image, wanted.image, atol=1e-5) and not torch.allclose(before.image, wanted.image, atol=0.05)
+    assert torch.allclose(_relit(before, where, before, where).image, before.image, atol=1e-5)

@@ -25,7 +25,7 @@ Facts = dict[str, Any]
 RELIES, NONE, UNDECIDED = "relies", "no evidence", "undecided"
 
 QUESTIONS: Mapping[str, str] = {
-    "domain": "domain.gap", "texture": "texture.gap", "background": "gap", "pose": "object_rotate",
+    "domain": "light.gap", "texture": "texture.gap", "background": "gap", "pose": "object_rotate",
     "cooccurrence": "cooccurrence.remove", "artifact": "artifact.paste",
 }  # fmt: skip
 """The probe that asks about each family's cue and about little else."""
@@ -37,7 +37,7 @@ PLACES: Mapping[str, str] = {"domain": "context", "texture": "object", "backgrou
 """Where the cue of a family is; of the others it is the spot that was found."""
 
 ABOUT: Mapping[str, str] = {
-    "domain": "the colours of the image, as those of another class",
+    "domain": "the light, as in images of another class",
     "texture": "the surface of objects, as that of another class",
     "background": "what is behind the objects, as behind another class",
     "pose": "how each object is turned",
@@ -166,7 +166,10 @@ def cases(report: Facts) -> list[Case]:
     local = [each for each in found if each.family in ("artifact", "cooccurrence") and each.cause.against(CAUSE) == 1]
     apart = {each.family: each for each in found}
     first, second = sorted((apart["background"], apart["domain"]), key=lambda each: -(each.cause.value or 0))
-    return [_explained_away(each, local if each.family == "background" else [], first if each is second else None) for each in found]
+    larger = {second.family: first}
+    if (apart["domain"].cause.value or 0) > (apart["pose"].cause.value or 0):
+        larger["pose"] = apart["domain"]
+    return [_explained_away(each, local if each.family == "background" else [], larger.get(each.family)) for each in found]
 
 
 def _contradicted(report: Facts, case: Case) -> Case:
@@ -185,7 +188,7 @@ def _contradicted(report: Facts, case: Case) -> Case:
 
 def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> Case:
     """What costs may be another cue that comes along: with a background the thing that stands in it, or its light; with light the
-    colours of the background, where ``larger`` of the two costs more."""
+    colours of the background; with a turned object its shading; where ``larger`` of the two costs more."""
     if case.cause.against(CAUSE) == -1:
         return case
     doubt = ""
@@ -195,7 +198,7 @@ def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> C
             f"backgrounds are exchanged with what stands in them, and that decides by itself (see {names}); without it the gap is not known"
         )
     elif larger is not None and larger.cause.against(CAUSE) == 1:
-        doubt = f"backgrounds and the colours of an image change together, and {larger.family} costs more"
+        doubt = f"what changes {case.family} changes {larger.family} too, which costs more"
     return replace(case, doubt=doubt) if doubt else case
 
 

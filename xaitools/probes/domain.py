@@ -42,6 +42,9 @@ GLARE = ((0.3, 0.04), (0.55, 0.08), (0.9, 0.13), (1.4, 0.19), (2.2, 0.26))
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the other image's colour statistics, by severity."""
 
+DARKEST = 0.02
+"""Values below are taken for this before their logarithm."""
+
 BANDS = (0.005, 0.01, 0.015, 0.025, 0.05)
 """Half the side of the square of low frequencies whose amplitudes change, as a share of the shorter side (beta of Yang and
 Soatto, who use 0.01 to 0.09)."""
@@ -192,6 +195,62 @@ def _coloured(sample: Sample, other: Sample, severity: int) -> Sample:
     new = _from_opponent((own - mean) * (wide / spread.clamp(min=1e-4)) + goal).clamp(0, 1)
     tags = {**sample.tags, "donor": other.id}
     return replace(sample, image=torch.lerp(sample.image, new, SHARES[severity - 1]), tags=tags)
+
+
+@probe("light_same", family="domain", needs=("objects", "donors"), degrees=False)
+def light_same(
+    sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "truth"
+) -> Sample:
+    """Lit as another image of the same class: its colour, its brightness and from which side, on each object and behind them.
+
+    By region, each object and all behind them, a plane is fitted to the logarithm of each channel; that of the other image takes its place.
+    """
+    pool, index = context.donor(sample, generator, donors, by, [operator.eq])
+    return _relit(sample, context, pool.context.dataset[index], pool.context)
+
+
+@probe("light_other", family="domain", needs=("objects", "donors"), degrees=False)
+def light_other(
+    sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "truth"
+) -> Sample:
+    """As ``light_same``, lit as an image of another class."""
+    pool, index = context.donor(sample, generator, donors, by, [operator.ne])
+    return _relit(sample, context, pool.context.dataset[index], pool.context)
+
+
+contrast(
+    "light.gap",
+    of="light_other",
+    against="light_same",
+    about="Lit as an image of another class, against lit as an image of the same class.",
+)
+
+
+def _relit(sample: Sample, context: Context, other: Sample, where: Context) -> Sample:
+    """The largest object of ``other`` lends its light to all objects."""
+    masks, lenders = context.objects(sample), where.objects(other)
+    if not len(masks) or not len(lenders):
+        raise DataError("no object in this image, or in the one whose light it should have")
+    lender = lenders[int(lenders.sum((1, 2)).argmax())]
+    own, aim = (each.clamp(min=DARKEST).log() for each in (sample.image, other.image))
+    image = own.clone()
+    for mask, lit in [(~masks.any(0), ~lenders.any(0)), *((mask, lender) for mask in masks)]:
+        if bool(mask.any()) and bool(lit.any()):
+            places = _around_the_middle(mask)
+            image[:, mask] = own[:, mask] + (places @ (_plane(aim, lit) - _plane(own, mask))).T.to(image)
+    return replace(sample, image=image.exp().clamp(0, 1), tags={**sample.tags, "donor": other.id})
+
+
+def _plane(values: Tensor, mask: Tensor) -> Tensor:
+    """(3, 3): of each channel in ``mask`` the level, and the slopes across and down, by least squares."""
+    return torch.linalg.lstsq(_around_the_middle(mask), values[:, mask].T.double(), driver="gelsd").solution
+
+
+def _around_the_middle(mask: Tensor) -> Tensor:
+    """(N, 3) of the pixels in ``mask`` (H, W): 1, and where they lie, in their own spread from their middle."""
+    rows, columns = mask.nonzero().double().T
+    spread = max(float(rows.std(correction=0)), float(columns.std(correction=0)), 1.0)
+    return torch.stack([torch.ones_like(rows), (columns - columns.mean()) / spread, (rows - rows.mean()) / spread], 1)
 
 
 @probe("fourier", family="domain", needs=("others",))
