@@ -163,7 +163,7 @@ def cases(report: Facts) -> list[Case]:
     doubt = next((each for each in report["warnings"] if each.startswith("not assessable")), "")
     if doubt:
         return [replace(each, doubt=doubt) for each in found]
-    local = [each for each in found if each.family in ("artifact", "cooccurrence") and each.cause.against(CAUSE) == 1]
+    local = [each for each in found if each.family in ("artifact", "cooccurrence") and (each.doubt or each.cause.against(CAUSE) == 1)]
     apart = {each.family: each for each in found}
     first, second = sorted((apart["background"], apart["domain"]), key=lambda each: -(each.cause.value or 0))
     larger = {second.family: first}
@@ -194,9 +194,7 @@ def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> C
     doubt = ""
     if local and case.cause.against(CAUSE) == 1:
         names = " and ".join(each.family for each in local)
-        doubt = (
-            f"backgrounds are exchanged with what stands in them, and that decides by itself (see {names}); without it the gap is not known"
-        )
+        doubt = f"backgrounds are exchanged with what stands in them, and that decides, or may decide (see {names})"
     elif larger is not None and larger.cause.against(CAUSE) == 1:
         doubt = f"what changes {case.family} changes {larger.family} too, which costs more"
     return replace(case, doubt=doubt) if doubt else case
