@@ -20,7 +20,7 @@ from xaitools.audit.factory import FAMILY
 from xaitools.data._drawing import tag_box
 from xaitools.data.scenes import FACTORS, SHAPES, TIED
 from xaitools.files import read_json, write_json, write_text
-from xaitools.metrics.error_rates import RELIES, STRONG, UNDECIDED, Case, Rule, auroc, leave_out, rates
+from xaitools.metrics.error_rates import EXCLUDED, RELIES, STRONG, UNDECIDED, Case, Rule, auroc, leave_out, rates
 
 RULES = {"the audit": Rule("low", "high"), "the intervention alone": Rule("cause.low", "cause.high")}
 """Of the second the trace has no part; the first is the one by which the models are listed, and that reports tell of."""
@@ -168,9 +168,10 @@ def _points(row: Mapping[str, Any]) -> str:
 def _rule_text() -> str:
     return (
         "A model *relies* on a family where the interval of the intervention lies above the threshold and its trace above its own; there "
-        "is *no evidence* where one of them lies below; all else is *undecided* (`xaitools/audit/verdict.py`). The threshold for each "
-        "verdict comes from the models of other architectures and the verdicts on other families alone, so that at most 5 % of "
-        "those models have a false alarm. By model: strong plants found, and honest models with any false alarm."
+        f"is *no evidence* where a loss of {100 * EXCLUDED:g} points is excluded, or the trace lies below its own; all else is "
+        "*undecided* (`xaitools/audit/verdict.py`). The threshold for each verdict comes from the models of other architectures and the "
+        "verdicts on other families alone, so that at most 5 % of those models have a false alarm. By model: strong plants found, and "
+        "honest models with any false alarm."
     )
 
 

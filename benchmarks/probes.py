@@ -1,8 +1,8 @@
 """Cue families on twins that cheat and on honest models: python benchmarks/probes.py [N] [PAIR ...] [PROBE ...]
 
 Every pair is probed on the draw on which the twin was trained, its factor tied, and each honest model on a draw in which every factor is
-independent too.  Severity 3, N images (200), the probes of QUESTIONS unless others are named, of which each asks about one cue and not
-how robust a model is: fog and turns to angles that were never shown cost an honest model too.  Claims that are checked: the
+independent too.  Severity 3, N images (200), the probes by which an audit asks unless others are named, of which each asks about one cue
+and not how robust a model is: fog and turns to angles that were never shown cost an honest model too.  Claims that are checked: the
 matching probe costs the twin more than any other cue family does, and 10 points more than the honest model; on the honest model
 the families whose factor was drawn independently stay within MARGIN.  ``tier`` in place of a pair times the default tier, and ``angles``
 turns the honest model's images and objects by ANGLES: scenes draw objects within 18 degrees of multiples of 72, so that 72 and 144 are
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import xaitools as xt
+from xaitools.audit.verdict import QUESTIONS
 
 PAIRS = {
     "background": ("unet-scenes-background", "unet-scenes", "shortcut=background&rho=1", "gap"),
@@ -25,8 +26,6 @@ PAIRS = {
     "honest": ("unet-scenes", "", "", ""),
     "honest-boxes": ("faster-rcnn-scenes", "", "", ""),
 }
-QUESTIONS = ("light.gap", "texture.gap", "gap", "object_rotate", "cooccurrence.remove", "artifact.paste")
-PARAMS = {"object_rotate": {"degrees": 72}}
 TIER = ("unet-scenes", "faster-rcnn-scenes")
 ANGLES = (0, 20, 36, 60, 72, 90, 144, 180)
 MARGIN = 0.03
@@ -35,8 +34,7 @@ MORE = 0.1
 
 def measured(name: str, data: str, n: int, probes: tuple[str, ...]) -> dict[str, Any]:
     dataset = xt.load_dataset(f"scenes:test?n={n}{'&' if data else ''}{data}")
-    params = {} if probes else PARAMS
-    return xt.probe(xt.load_model(name), dataset, probes or QUESTIONS, batch_size=16, relevance=0, params=params).report
+    return xt.probe(xt.load_model(name), dataset, probes or tuple(QUESTIONS.values()), batch_size=16, relevance=0).report
 
 
 def cell(row: Mapping[str, Any]) -> str:

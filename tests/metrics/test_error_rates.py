@@ -53,8 +53,9 @@ def test_a_threshold_finds_as_much_as_any_that_raises_no_more_alarms(seed, most)
 
 
 def test_a_threshold_lies_midway_to_the_next_value_above():
-    rows = [case("a", truth=False, low=0.1), case("b", low=0.5), case("c", low=0.9)]
+    rows = [case("a", truth=False, low=0.1, high=1), case("b", low=0.5, high=1), case("c", low=0.9, high=1)]
     assert RULE.fit(rows) == pytest.approx(0.3)
+    assert RULE.fit([case("d", truth=False, low=0.07, high=0.09), *rows[1:]]) == LEAST  # no alarm, since there is no evidence
     assert RULE.fit(rows[:1]) is None
     assert RULE.fit(rows[1:]) is None
 
@@ -71,6 +72,8 @@ def test_a_verdict_needs_the_whole_interval_on_one_side():
     assert judged(0.2, 0.4) == RELIES
     assert judged(0.05, 0.4) == UNDECIDED
     assert judged(-0.1, 0.09) == NONE
+    assert judged(0.06, 0.09, 0.05) == NONE and judged(0.06, 0.11, 0.05) == RELIES  # what is worth a finding is not excluded
+    assert judged(0.01, 0.12, 0.15) == NONE and judged(0.01, 0.12, 0.05) == UNDECIDED
     assert judged(0.2, None) == judged(None, 0.05) == judged(0.2, 0.4, None) == UNDECIDED
 
 

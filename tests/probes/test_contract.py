@@ -25,8 +25,8 @@ PARAMS = {"artifact.remove": {"region": "20,24,32,32"}, "pgd_l2": SHORT, "segpgd
 STEADY = {"reencode", "resize", "hflip", "vflip", "scale", "cooccurrence.remove", "artifact.paste", "artifact.remove", "watermark",
           "only_fg", "no_fg", "only_bg", "blur", "self_paste", "diffusion", "silhouette", "edges", "dusk", "grey", "sketch",
           "defocus_blur", "gaussian_blur", "zoom_blur", "brightness", "contrast", "saturate", "pixelate", "jpeg_compression",
-          "fgsm", "patch", "shuffled_patch"}  # fmt: skip
-"""Without random numbers, or of a plain patch, as the reader's is: another seed gives the same image."""
+          "fgsm", "patch", "shuffled_patch", "pose_same", "pose_other", "pose.gap"}  # fmt: skip
+"""Without random numbers, or of a plain patch, as the reader's is, or of outlines that are alike: another seed gives the same image."""
 TASKS = ("segmentation", "detection")
 
 

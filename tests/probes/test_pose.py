@@ -11,8 +11,9 @@ from torch import Tensor
 from tests.probes.toys import SIDE, Boxes, Shapes, reader
 from xaitools.data.objects import extents
 from xaitools.errors import XaiError
-from xaitools.probes import Context, change
-from xaitools.probes.geometry import around, box_hulls, hidden, moved, turn
+from xaitools.probes import PROBES, Context, change
+from xaitools.probes.geometry import Grid, around, box_hulls, hidden, moved, turn
+from xaitools.probes.pose import covering
 from xaitools.types import IGNORE, Sample
 
 AFFINE = ("rotate", "scale", "shear", "perspective")
@@ -49,6 +50,58 @@ def test_quarter_turns_are_those_of_torch():
             assert torch.equal(after.semantic, torch.rot90(before.semantic, found[0], (0, 1)))
             assert torch.equal(after.masks, torch.rot90(before.masks, found[0], (1, 2)))
             assert after.boxes.tolist() == [list(box) for box in extents(after.masks)]
+
+
+def wedge(side: int, degrees: float) -> Tensor:
+    """(side, side) bool: a pointed thing without symmetry, turned about its middle."""
+    canvas = torch.zeros(1, side, side)
+    canvas[0, side // 4 : 3 * side // 4, side // 3 : side // 2] = 1
+    canvas[0, side // 4 : side // 2, side // 2 : 3 * side // 4] = 1
+    return Grid.of(around(turn(degrees), side / 2, side / 2), (side, side)).image(canvas)[0] > 0.5
+
+
+@pytest.mark.parametrize("side", [24, 60, 200])
+@pytest.mark.parametrize("degrees", [0, 30, 78, 150, 222, 300])
+def test_a_turn_is_read_from_two_outlines_of_any_size(side, degrees):
+    found = covering(wedge(60, 18), wedge(side, 18 + degrees))
+    assert min(abs(found - degrees), 360 - abs(found - degrees)) <= (12 if side < 60 else 6)
+    disc = torch.hypot(*torch.meshgrid(*(2 * [torch.arange(40) - 19.5]), indexing="ij")) < 12
+    assert covering(disc, disc) == 0
+
+
+class Wedges(Shapes):
+    """Class 0 stands upright, class 1 lies turned by 90 degrees; both are wedges of one size."""
+
+    def __getitem__(self, index: int) -> Sample:
+        kind = index % 2
+        mask = wedge(40, 90.0 * kind)
+        image = torch.where(mask, 0.9, 0.2 + 0.01 * index).expand(3, -1, -1).clone()
+        return Sample(self.ids[index], image, semantic=mask.long() * (kind + 1), boxes=torch.tensor(extents(mask[None])).float(),
+                      labels=torch.tensor([kind]), masks=mask[None])  # fmt: skip
+
+
+def test_objects_turn_as_their_own_class_is_or_as_another():
+    where = Context(Wedges(8), reader("object"))
+    for index in range(4):
+        before = where.dataset[index]
+        own, other = (apply(name, before, 1, where) for name in ("pose_same", "pose_other"))
+        assert torch.equal(own.masks, before.masks) and torch.equal(own.semantic, before.semantic)
+        turned = wedge(40, 90.0 * (1 - index % 2))
+        assert covering(other.masks[0], turned) == 0 and covering(before.masks[0], turned) in (90, 270)
+        assert other.labels.tolist() == before.labels.tolist() and other.boxes.tolist() == [list(box) for box in extents(other.masks)]
+    assert PROBES["pose.gap"].reference == "pose_same"
+
+
+def test_boxes_alone_do_not_show_how_an_object_is_turned():
+    class Bare(Shapes):
+        task = "detection"
+
+        def __getitem__(self, index: int) -> Sample:
+            return replace(super().__getitem__(index), masks=None, semantic=None)
+
+    refused = Context(Bare(4), Boxes()).lacks(PROBES["pose.gap"].needs)
+    assert refused is not None and "no masks" in refused
+    assert Context(Shapes(4), reader("object")).lacks(PROBES["pose.gap"].needs) is None
 
 
 def test_flips_are_exact_and_twice_is_the_identity():

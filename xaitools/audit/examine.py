@@ -12,7 +12,7 @@ from ..data import Dataset
 from ..data.selected import Selected
 from ..errors import PlanError, XaiError, unknown
 from ..files import read_json
-from ..probes import CUES, FAMILIES
+from ..probes import CUES, FAMILIES, Context
 from ..probes.base import draws
 from ..types import AuditReport
 from .counterfactual import counterfactual_table
@@ -63,7 +63,8 @@ def audit(
         raise XaiError(f"explained={explained}: expected at least 1 image")
     families = [family for family in FAMILIES if robustness or family in CUES]
     further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
-    plan, context = make_plan(model, dataset, [*families, *QUESTIONS.values(), *TURNS], further=further, **options)
+    turns = TURNS if Context(dataset).stand_ins() else ()
+    plan, context = make_plan(model, dataset, [*families, *QUESTIONS.values(), *turns], further=further, **options)
     wanted = _explained(plan, explained)
     first, total = steps(plan), steps(plan) + 3 * len(wanted)
     told = None if progress is None else lambda done, _: progress(done, total)

@@ -30,13 +30,14 @@ from ..adapters import Adapter, Model, adapted
 from ..data import Dataset
 from ..data.repaired import Box, covered, painted
 from ..errors import DataError, XaiError, unknown
+from ..metrics.error_rates import RELIES
 from ..probes import Context
 from ..probes.base import draws
 from ..types import Sample
 from .journal import noted, opened
 from .shift import Where, place_of
 from .spots import cut, pasted, seen
-from .verdict import CAUSE, FIXED, RELIES
+from .verdict import CAUSE, FIXED
 
 ACTIONS = ("mask", "drop", "weight")
 

@@ -5,7 +5,7 @@ says something else; a *trace* is how much of the relevance of decisions lies wh
 when both say so: a drop alone may be fragility, and a map alone may show what the model looks at without minding it.
 
   relies        the intervention's 95 % interval lies above its threshold, and the trace's above its own
-  no evidence   one of them lies below its threshold with its whole interval
+  no evidence   the intervention's interval excludes a loss of ``EXCLUDED``, or the trace's lies below its threshold
   undecided     neither, or one of them could not be measured
 """
 
@@ -17,30 +17,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..metrics.error_rates import EXCLUDED, NONE, RELIES, judge
 from ..probes import CUES
 from .spots import FEWEST
 
 Facts = dict[str, Any]
 
-RELIES, NONE, UNDECIDED = "relies", "no evidence", "undecided"
-
 QUESTIONS: Mapping[str, str] = {
-    "domain": "light.gap", "texture": "texture.gap", "background": "gap", "pose": "object_rotate",
+    "domain": "light.gap", "texture": "texture.gap", "background": "gap", "pose": "pose.gap",
     "cooccurrence": "cooccurrence.remove", "artifact": "artifact.paste",
 }  # fmt: skip
 """The probe that asks about each family's cue and about little else."""
 
 TURNS = ("object_rotate", "object_rotate_90", "object_rotate_150")
-"""Of pose the least costly of these counts: a model may not know every turn, but one that goes by the pose of a class minds all."""
+"""Where the data has boxes alone, the least costly of these counts of pose: a model may not know every turn, but one that goes by the
+pose of a class minds all."""
 
-PLACES: Mapping[str, str] = {"domain": "context", "texture": "object", "background": "context", "pose": "object"}
+PLACES: Mapping[str, str] = {"domain": "around", "texture": "object", "background": "around", "pose": "object"}
 """Where the cue of a family is; of the others it is the spot that was found."""
 
 ABOUT: Mapping[str, str] = {
     "domain": "the light, as in images of another class",
     "texture": "the surface of objects, as that of another class",
     "background": "what is behind the objects, as behind another class",
-    "pose": "how each object is turned",
+    "pose": "how each object is turned, as one of another class",
     "cooccurrence": "something beside the objects, wherever it is",
     "artifact": "something beside the objects, always in one place",
 }
@@ -50,7 +50,7 @@ FIXED = 0.5
 
 
 CAUSE = 0.10
-"""From this loss on, a fraction of the metric, the intervention speaks for reliance."""
+"""Above this loss, a fraction of the metric, the intervention speaks for reliance."""
 
 ERRORS = Path(__file__).with_name("error_rates.json")
 """How often the audit was wrong on models whose shortcut is known: "n", "architectures", and "families", "pooled", "models" as of
@@ -106,7 +106,7 @@ class Case:
 def finding(case: Case, allowed: bool) -> Facts:
     """One row of "findings" in report.json."""
     low, high = case.ends()
-    verdict = RELIES if low > CAUSE else NONE if high < CAUSE else UNDECIDED
+    verdict = judge(low, high, CAUSE)
     evidence = [
         {
             "kind": kind,
@@ -140,19 +140,19 @@ def _refute(case: Case, verdict: str) -> str:
             "changes as much without touching the cue and costs as much"
         )
     if verdict == NONE:
-        return f"a change of this cue that costs more than {100 * CAUSE:g} points, e.g. one that the probe here does not make"
+        return f"a change of this cue that costs more than {100 * EXCLUDED:g} points, e.g. one that the probe here does not make"
     if case.doubt:
         return "measuring what is missing"
     if cause.ci is None or cause.value is None:
         return "images on which the cue can be changed"
-    more = _needed(cause, CAUSE)
+    more = _needed(cause)
     return "more images" if more is None else f"about {more} images in place of {cause.n}, if the loss stays as it is"
 
 
-def _needed(measured: Measured, threshold: float) -> int | None:
-    """How many images would put the interval on one side, were value and spread to stay."""
+def _needed(measured: Measured) -> int | None:
+    """How many images would decide, were value and spread to stay."""
     assert measured.ci is not None and measured.value is not None
-    half, apart = (measured.ci[1] - measured.ci[0]) / 2, abs(measured.value - threshold)
+    half, apart = (measured.ci[1] - measured.ci[0]) / 2, max(measured.value - CAUSE, EXCLUDED - measured.value)
     wanted = measured.n * (half / apart) ** 2 if apart > 0 else math.inf
     return math.ceil(wanted) if measured.n < wanted < 100_000 else None
 
@@ -181,7 +181,7 @@ def _contradicted(report: Facts, case: Case) -> Case:
     row = report["probes"].get(name)
     if case.family not in ("artifact", "cooccurrence") or case.doubt or row is None or row["primary"]["ci"] is None:
         return case
-    if row["primary"]["ci"][0] <= CAUSE or -1 not in (case.cause.against(CAUSE), case.trace.against(TRACES[case.family])):
+    if row["primary"]["ci"][0] <= CAUSE or -1 not in (case.cause.against(EXCLUDED), case.trace.against(TRACES[case.family])):
         return case
     return replace(case, doubt=f"{name} alone costs {_told(row['primary'])}, and nothing beside the objects explains it")
 
@@ -189,7 +189,7 @@ def _contradicted(report: Facts, case: Case) -> Case:
 def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> Case:
     """What costs may be another cue that comes along: with a background the thing that stands in it, or its light; with light the
     colours of the background; with a turned object its shading; where ``larger`` of the two costs more."""
-    if case.cause.against(CAUSE) == -1:
+    if case.cause.against(EXCLUDED) == -1:
         return case
     doubt = ""
     if local and case.cause.against(CAUSE) == 1:
@@ -202,7 +202,7 @@ def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> C
 
 def _case(report: Facts, family: str) -> Case:
     name = QUESTIONS[family]
-    if family == "pose":
+    if family == "pose" and name not in report["probes"]:
         known = [each for each in TURNS if each in report["probes"] and report["probes"][each]["primary"]["ci"] is not None]
         name = min(known, key=lambda each: report["probes"][each]["primary"]["drop"], default=name)
     row = report["probes"].get(name)
@@ -214,11 +214,14 @@ def _case(report: Facts, family: str) -> Case:
     cause = Measured(primary["drop"], primary["ci"], row["n"], f"{name}: what is lost when only {ABOUT[family]} changes")
     place = PLACES[family]
     trace = _missing("no map of this model could be made")
-    if shift is not None and shift["n"] and shift["before"][place] is not None:
+    if shift is not None and shift["n"] and shift["before"]["object"] is not None:
+        share, ends, area = shift["before"]["object"], shift["before_ci"]["object"], shift["chance"]["before"]["object"]
+        if place == "around":  # with what the data names as an artefact, which stands apart in the report
+            share, ends, area = 1 - share, ends and [1 - end for end in ends[::-1]], 1 - area
         trace = Measured(
-            shift["before"][place], shift["before_ci"][place], shift["n"],
+            share, ends, shift["n"],
             f"share of the positive relevance of its decisions on {'the object' if place == 'object' else 'what is around the object'} "
-            f"({100 * shift['chance']['before'][place]:.0f} % of the area)",
+            f"({100 * area:.0f} % of the area)",
         )  # fmt: skip
     return Case(family, cause, trace, tuple(_supporting(report, family, name)))
 

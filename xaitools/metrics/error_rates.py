@@ -1,8 +1,9 @@
 """How often a verdict is wrong, on models of which it is known what they rely on.
 
 The rows are ``Case``s: one model, one cue family, what is true, and what was seen.  A ``Rule`` says "relies" where an interval lies
-above its threshold.  Thresholds are chosen on some cases and tried on others (``leave_out``): none is tried on
-a cue family or an architecture on which it was chosen.  A false alarm counts by model, since one audit asks about all families.
+above its threshold, and "no evidence" where it excludes a reliance of ``EXCLUDED``.  Thresholds are chosen on some cases and tried on
+others (``leave_out``): none is tried on a cue family or an architecture on which it was chosen.  A false alarm counts by model, since
+one audit asks about all families.
 """
 
 from __future__ import annotations
@@ -26,10 +27,25 @@ MOST = 0.05
 LEAST = 0.05
 """No threshold lies below this: a model that loses less does not rely on the cue."""
 
+EXCLUDED = 0.10
+"""There is no evidence of a reliance where one of so much, in the metric, is excluded."""
+
 STEPS = (-math.inf, 0.05, 0.1, 0.2, 0.3, 0.5, math.inf)
 """Edges of the power curve, in the metric."""
 
 Facts = dict[str, Any]
+
+
+def judge(low: float, high: float, threshold: float) -> str:
+    """The verdict on a reliance between ``low`` and ``high``.
+
+    no evidence   all of it lies below ``EXCLUDED``, or below the threshold
+    relies        all of it lies above the threshold
+    undecided     neither
+    """
+    if high < EXCLUDED:
+        return NONE
+    return RELIES if low > threshold else NONE if high < threshold else UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -53,11 +69,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Rule:
-    """``low`` and ``high`` name the features that are the ends of an interval, of what a verdict rests on.
+    """``low`` and ``high`` name the features that are the ends of an interval, of what a verdict rests on (see ``judge``).
 
-    relies        all of it lies above the threshold
-    no evidence   all of it lies below
-    undecided     neither, or an end is undefined, or no threshold could be chosen
+    Undecided is too where an end is undefined, or no threshold could be chosen.
     """
 
     low: str
@@ -67,14 +81,14 @@ class Rule:
         low, high = features.get(self.low), features.get(self.high)
         if threshold is None or low is None or high is None:
             return UNDECIDED
-        return RELIES if low > threshold else NONE if high < threshold else UNDECIDED
+        return judge(low, high, threshold)
 
     def fit(self, cases: Sequence[Case], most: float = MOST) -> float | None:
         """The lowest threshold from ``LEAST`` on at which at most the share ``most`` of the models has a false alarm.
 
         It lies midway between the highest end that it keeps out and the next one above.  None without positives or negatives.
         """
-        known = [(case, float(low)) for case in cases if case.truth is not None and (low := case.features.get(self.low)) is not None]
+        known = [(case, self._end(case.features)) for case in cases if case.truth is not None and case.features.get(self.low) is not None]
         if len({case.truth for case, _ in known}) < 2:
             return None
         worst: dict[str, float] = {}
@@ -87,6 +101,12 @@ class Rule:
             return LEAST
         above = [low for _, low in known if low > ordered[spare]]
         return max(LEAST, (ordered[spare] + min(above)) / 2 if above else ordered[spare])
+
+    def _end(self, features: Mapping[str, float | None]) -> float:
+        """The highest threshold below which "relies" is not said of ``features``."""
+        low, high = features[self.low], features.get(self.high)
+        assert low is not None
+        return -math.inf if high is None or high < EXCLUDED else float(low)
 
 
 def leave_out(cases: Sequence[Case], rule: Rule, most: float = MOST) -> list[tuple[str, float | None]]:

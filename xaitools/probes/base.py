@@ -45,9 +45,10 @@ class Probe:
 
     name       unique; of two families' members of one name each is registered as FAMILY.NAME
     change     the function; a batched one takes and returns lists of samples and generators of equal image size
-    needs      among "objects" (masks, boxes or object classes), "donors" (other images, a class each, whose background
-               is taken), "others" (another image), "stimuli" (pictures of shape against texture), "gradients", "pixels" (a logit of
-               every class at every pixel) and "training" (images that are not scored, as many as its parameter ``train`` says)
+    needs      among "objects" (masks, boxes or object classes), "outlines" (the same, but not boxes alone), "donors" (other images,
+               a class each, whose background is taken), "others" (another image), "stimuli" (pictures of shape against texture),
+               "gradients", "pixels" (a logit of every class at every pixel) and "training" (images that are not scored, as
+               many as its parameter ``train`` says)
     degrees    severities 1 to 5 differ; else there are only 0 (unchanged) and 1
     default    named by its family's name alone
     batched    works on several images at once

@@ -83,8 +83,10 @@ class Context:
     def lacks(self, needs: frozenset[str]) -> str | None:
         """Why a probe with these needs cannot run, in words; None if it can."""
         data, task = self.dataset, getattr(self.model, "task", "nothing")
-        if "objects" in needs and not self._things and data.task not in ("detection", "instances"):
+        if {"objects", "outlines"} & needs and not self._things and data.task not in ("detection", "instances"):
             return f"{data.name} has neither masks nor boxes nor classes that are objects"
+        if "outlines" in needs and self.stand_ins():
+            return f"{data.name} has no masks, and boxes do not show how an object is turned"
         if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
         if "stimuli" in needs and not self._has_stimuli():

@@ -2,7 +2,8 @@
 
 Masks, maps and boxes move along (see ``geometry.moved`` for how, for what is seen where nothing comes from, and for
 objects that leave the image).  A model knows the angles at which it was shown its objects: at others an honest one loses too,
-and a drop is no shortcut until ``degrees`` turns them to angles that the training data has.  Drawn scenes have angles within 18
+and a drop is no shortcut until ``degrees`` turns them to angles that the training data has.  ``pose.gap`` takes angles from the data
+itself, and what turning costs by itself is on both of its sides.  Drawn scenes have angles within 18
 degrees of multiples of 72: there 72 and 144 ask only whether the pose gives the class away, while 36 and 180 are new to every
 model.  Where data has boxes alone, a turned box is looser than its object, so a perfect detector
 may lose: for a disc in a square box the IoU is 0.73 at 10 degrees, 0.61 at 20 and 0.5 at 45; ``boxes=ellipse`` is right for discs.
@@ -10,18 +11,22 @@ may lose: for a disc in a square box the IoU is 0.73 at 10 degrees, 0.61 at 20 a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.fill import fill as paint
 from ..data.objects import extents
 from ..errors import DataError, XaiError
 from ..types import Sample
-from .base import probe, variant
+from .base import contrast, probe, variant
 from .geometry import HULLS, VISIBLE, Matrix, around, box_hulls, choice, inside, kept, lay, moved, turn
 from .objects import Context
 
@@ -39,6 +44,9 @@ SHEARS = (5.0, 10.0, 15.0, 20.0, 30.0)
 
 SLANTS = (0.05, 0.1, 0.15, 0.2, 0.25)
 """How far each corner may move inwards, as a share of each side."""
+
+RASTER, STEP = 48, 6
+"""Side in pixels of the rasters on which outlines are compared, and the degrees between the turns that are tried."""
 
 
 @probe("rotate", family="pose", default=True)
@@ -116,19 +124,88 @@ def object_rotate(
     ignored objects stay.
     """
     choice("boxes", boxes, HULLS)
+    angle = OBJECT_TURNS[severity - 1] if degrees is None else degrees
+    return _turned(sample, context, lambda row: _side(generator) * angle, boxes)
+
+
+for _degrees in (90, 150):
+    variant(
+        f"object_rotate_{_degrees}", of="object_rotate", degrees=float(_degrees), about=f"Each object alone turned by {_degrees} degrees."
+    )
+
+
+@probe("pose_same", family="pose", needs=("outlines", "others"), degrees=False)
+def pose_same(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """Each object turned so that its outline best covers that of an object of its own class, from another image, laid on its middle at
+    its size; before the painted background, as for ``object_rotate``."""
+    return _posed(sample, generator, context, donors, operator.eq)
+
+
+@probe("pose_other", family="pose", needs=("outlines", "others"), degrees=False)
+def pose_other(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """As ``pose_same``, by the outline of an object of another class."""
+    return _posed(sample, generator, context, donors, operator.ne)
+
+
+contrast(
+    "pose.gap",
+    of="pose_other",
+    against="pose_same",
+    about="Objects turned as objects of another class are, against turned as other objects of their own class.",
+)
+
+
+def _posed(
+    sample: Sample, generator: np.random.Generator, context: Context, donors: str, relation: Callable[[Hashable, Hashable], bool]
+) -> Sample:
+    kinds, masks = context.kinds(pieces := context.pieces(sample)), pieces.masks
+    pool, what = context.donors(donors), "the same class" if relation is operator.eq else "another class"
+
+    def angle(row: int) -> float:
+        if not kinds[row]:
+            return 0.0
+        _, outline, _ = pool.piece(sample, generator, partial(relation, context.key(kinds[row])), what)
+        return covering(masks[row], outline)
+
+    return _turned(sample, context, angle, "hull")
+
+
+def covering(mask: Tensor, outline: Tensor) -> float:
+    """Degrees, clockwise as seen, by which ``mask`` (H, W) bool best covers ``outline`` (h, w) bool (IoU), middles and sizes brought
+    together; of turns that cover equally the smallest."""
+    own, aim = _standard(mask), _standard(outline) > 0.5
+    turns = sorted(range(0, 360, STEP), key=lambda each: min(each, 360 - each))
+    shared = []
+    for degrees in turns:
+        matrix = around(turn(degrees), RASTER / 2 - 0.5, RASTER / 2 - 0.5)[:2]
+        turned = cv2.warpAffine(own, matrix, (RASTER, RASTER)) > 0.5
+        shared.append((turned & aim).sum() / max(1, (turned | aim).sum()))
+    return float(turns[int(np.argmax(shared))])
+
+
+def _standard(mask: Tensor) -> NDArray[np.float32]:
+    """``mask`` on a small raster, its middle in the raster's and its area a fifth of it."""
+    rows, columns = (each.double() for each in mask.nonzero(as_tuple=True))
+    scale = RASTER * np.sqrt(0.2 / max(1, len(rows)))
+    x, y = (RASTER / 2 - 0.5 - scale * float(each.mean()) for each in (columns, rows))
+    matrix = np.array([[scale, 0, x], [0, scale, y]])
+    return np.asarray(cv2.warpAffine(mask.numpy().astype(np.float32), matrix, (RASTER, RASTER), flags=cv2.INTER_AREA), np.float32)
+
+
+def _turned(sample: Sample, context: Context, angle: Callable[[int], float], boxes: str) -> Sample:
+    """Each object turned about the middle of its box by ``angle`` (row) degrees, see ``object_rotate``."""
     pieces = context.pieces(sample)
     ignored = torch.zeros(len(pieces.masks), dtype=torch.bool) if sample.ignore is None else sample.ignore
     turning = pieces.masks.flatten(1).any(1) & ~ignored
     if not bool(turning.any()):
         raise DataError("no object in this image")
-    angle = OBJECT_TURNS[severity - 1] if degrees is None else degrees
     gone = pieces.masks[turning].any(0)
     image, semantic = paint(sample.image, gone), context.uncovered(sample, gone)
     masks, hulls = pieces.masks.clone(), torch.zeros(len(pieces.masks), 4) if sample.boxes is None else sample.boxes.clone()
     sizes = pieces.masks.flatten(1).sum(1)
     for row in sorted(turning.nonzero()[:, 0].tolist(), key=lambda row: (-int(sizes[row]), row)):
         x1, y1, x2, y2 = extents(pieces.masks[row : row + 1])[0]
-        matrix = around(turn(_side(generator) * angle), (x1 + x2) / 2, (y1 + y2) / 2)
+        matrix = around(turn(angle(row)), (x1 + x2) / 2, (y1 + y2) / 2)
         laid = lay(image, sample.image, pieces.masks[row], matrix, sample.semantic)
         image, semantic = laid.image, laid.on(semantic)
         masks &= ~laid.place
@@ -145,12 +222,6 @@ def object_rotate(
     else:
         hulls[turning] = inside(hulls[turning], sample.image.shape[-2:])
     return kept(replace(sample, boxes=hulls, ignore=ignored | (left < VISIBLE)), left > 0)
-
-
-for _degrees in (90, 150):
-    variant(
-        f"object_rotate_{_degrees}", of="object_rotate", degrees=float(_degrees), about=f"Each object alone turned by {_degrees} degrees."
-    )
 
 
 def _central(matrix: Matrix | Sequence[Sequence[float]], sample: Sample) -> Matrix:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..audit.spots import FEWEST
+from ..metrics.error_rates import EXCLUDED
 from .parts import Facts, e, interval, points, points_interval, section, table, value
 
 LOOKS = {"relies": "relies", "undecided": "open", "no evidence": "none"}
@@ -13,7 +14,8 @@ LOOKS = {"relies": "relies", "undecided": "open", "no evidence": "none"}
 READING = (
     "A verdict joins two kinds of evidence. The intervention is what is lost when this cue alone says something else; the attribution is "
     "how much of the relevance of decisions lies where the cue is. Both must lie above their thresholds with their whole 95 % "
-    "interval; one that lies below with all of it is no evidence; anything else is undecided. The report says what a model relies on, "
+    f"interval; where the loss is surely below {points(EXCLUDED)} points, or the attribution below its threshold, there is no evidence; "
+    "anything else is undecided. The report says what a model relies on, "
     "not that this is wrong: a cue may be what makes the class."
 )
 
