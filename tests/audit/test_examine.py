@@ -105,6 +105,62 @@ def test_a_costly_probe_that_no_spot_explains_is_no_ground_for_no_evidence():
         assert found["cooccurrence"] == verdict and found["background"] == "undecided"
 
 
+def asked(**causes):
+    """A report in which each probe of ``QUESTIONS`` named by its family has this interval around its loss, the others none to speak of."""
+    shift = {
+        "n": 20,
+        **{key: {"object": 0.5} for key in ("before",)},
+        "before_ci": {"object": [0.4, 0.6]},
+        "chance": {"before": {"object": 0.2}},
+    }
+    probes = {}
+    for family, name in QUESTIONS.items():
+        low, high = causes.get(family, (-0.01, 0.01))
+        row = {"family": family, "primary": {"drop": (low + high) / 2, "ci": [low, high]}, "n": 20, "relevance": shift}
+        probes[name] = row
+    none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20}
+    spot = {
+        "n": 20,
+        "place": {"share": 0.9, "xyxy": [0, 0, 1, 1]},
+        "moved": none,
+        "removed": none,
+        "ratio": {"value": 2.0, "ci": [1.5, 2.5]},
+    }
+    return {"probes": probes, "warnings": [], "transplants": {}, "spots": {"classes": {"disc": spot}, "nowhere": 0, "note": ""}}
+
+
+def judged(report):
+    return {case.family: finding(case, False)["verdict"] for case in cases(report)}
+
+
+def test_of_cues_that_come_along_with_each_other_the_costlier_is_blamed():
+    none = dict.fromkeys(CUES, "no evidence")
+    assert judged(asked()) == none
+    assert judged(asked(background=(0.3, 0.5))) == none | {"background": "relies"}
+    assert judged(asked(background=(0.3, 0.5), domain=(0.2, 0.3))) == none | {"background": "relies", "domain": "undecided"}
+    assert judged(asked(background=(0.2, 0.3), domain=(0.3, 0.5))) == none | {"background": "undecided", "domain": "relies"}
+    assert judged(asked(pose=(0.2, 0.3), domain=(0.3, 0.5))) == none | {"pose": "undecided", "domain": "relies"}
+    assert judged(asked(pose=(0.4, 0.6), domain=(0.3, 0.5))) == none | {"pose": "relies", "domain": "relies"}
+
+
+def test_where_what_stands_in_a_background_could_not_be_judged_the_background_is_undecided():
+    report = asked(background=(0.3, 0.5))
+    report["spots"] = {"classes": {}, "nowhere": 0, "note": "no map of this model could be made"}
+    found = judged(report)
+    assert found["artifact"] == found["cooccurrence"] == found["background"] == "undecided" and found["texture"] == "no evidence"
+
+
+def test_where_there_are_boxes_alone_the_least_costly_turn_counts():
+    report = asked()
+    turns = {"object_rotate": (0.3, 0.5), "object_rotate_90": (0.0, 0.05), "object_rotate_150": (0.4, 0.5)}
+    row = report["probes"].pop("pose.gap")
+    for name, (low, high) in turns.items():
+        report["probes"][name] = row | {"primary": {"drop": (low + high) / 2, "ci": [low, high]}}
+    assert judged(report)["pose"] == "no evidence"
+    report["probes"]["object_rotate_90"] = row | {"primary": {"drop": 0.4, "ci": [0.2, 0.5]}}
+    assert judged(report)["pose"] == "relies"
+
+
 def test_what_cannot_be_assessed_is_undecided_everywhere():
     class Discs(torch.nn.Module):
         """All it sees are discs."""
