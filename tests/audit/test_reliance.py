@@ -9,6 +9,7 @@ from tests.probes.toys import CLASSES, SIDE
 from xaitools.audit.decisions import PARTS, Decided, Decisions, measure_decisions
 from xaitools.audit.records import Memory
 from xaitools.audit.reliance import reliance
+from xaitools.metrics.statistics import image_weights, pooled_mean
 from xaitools.probes import Context
 
 
@@ -37,8 +38,8 @@ def test_means_are_over_decisions_and_intervals_over_images():
         facts, values = found["a"]["parts"][part], [each.shares[place] for each in made]
         assert facts["value"] == pytest.approx(np.mean(values)) and facts["beyond"]["value"] == pytest.approx(np.mean(values) - 1 / 6)
         groups = [[value for value, each in zip(values, made, strict=True) if each.item == f"{image}"] for image in range(20)]
-        draws = [np.mean([value for image in dice.integers(20, size=20) for value in groups[image]]) for _ in range(1000)]
-        assert facts["ci"] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.015)
+        weights = image_weights([str(image) for image in range(20)], seed=1, replicates=2000)
+        assert facts["ci"] == pytest.approx(pooled_mean(groups, weights)["ci"], abs=0.015)
 
 
 def test_few_images_have_no_interval():

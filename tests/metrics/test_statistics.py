@@ -9,6 +9,7 @@ from scipy.stats import bootstrap, norm
 from xaitools.errors import XaiError
 from xaitools.metrics import METHODS, Drawn, Table, bands, draw, equivalence, holm, image_statistics, image_weights, interval, needed
 from xaitools.metrics.coverage import MEASURED, coverage
+from xaitools.metrics.statistics import pooled_mean
 
 IDS = [f"image-{index}" for index in range(12)]
 
@@ -301,3 +302,39 @@ def test_needed_images():
     assert needed(50, [0.1 - half, 0.1 + half]) == 126
     assert needed(50, [0.1 - half, 0.1 + half], drop=0.025) == 503
     assert needed(50, [0.0, 0.0]) == 1
+
+
+@pytest.mark.parametrize("units", [None, [f"c{index % 12}" for index in range(30)]])
+def test_a_pooled_mean_and_its_interval_equal_the_loop_over_draws(units):
+    dice = np.random.default_rng(3)
+    groups = [dice.exponential(size=dice.integers(0, 4)).tolist() for _ in range(30)]
+    weights = image_weights([str(index) for index in range(30)], seed=0, replicates=400, clusters=units)
+    owner = units or list(range(30))
+
+    def one(times):
+        drawn = {owner[index]: (int(times[index]), []) for index in range(30)}
+        for index, cases in enumerate(groups):
+            drawn[owner[index]][1].extend(cases)
+        cases = [value for count, held in drawn.values() for value in held * count]
+        value = sum(cases) / len(cases)
+        error = sum(count * sum(each - value for each in held) ** 2 for count, held in drawn.values()) ** 0.5 / len(cases)
+        return value, error
+
+    value, error = one(np.ones(30, int))
+    t = [(mean - value) / spread for mean, spread in map(one, weights)]
+    low, high = np.quantile(t, [0.025, 0.975])
+    found = pooled_mean(groups, weights, units)
+    assert found["value"] == pytest.approx(value) and found["ci"] == pytest.approx([value - high * error, value - low * error])
+    assert pooled_mean([[0.7]] * 30, weights, units)["ci"] == pytest.approx([0.7, 0.7])
+    assert pooled_mean([[]] * 30, weights, units) == {"value": None, "ci": None}
+    assert pooled_mean(groups, weights[:3], ["a", "b", "c"] * 10)["ci"] is None
+
+
+def test_the_interval_of_a_mean_of_few_skewed_cases_holds_it_more_often_than_the_middle_of_the_draws():
+    dice, held = np.random.default_rng(1), np.zeros(2)
+    for repetition in range(400):
+        cases = dice.exponential(size=15)
+        weights = image_weights([f"{repetition}-{index}" for index in range(15)], seed=0, replicates=300)
+        for place, ci in enumerate((pooled_mean(cases[:, None].tolist(), weights)["ci"], interval(weights @ cases / 15))):
+            held[place] += ci[0] <= 1 <= ci[1]
+    assert held[0] / 400 >= 0.92 and held[1] / 400 <= 0.91

@@ -9,9 +9,10 @@ import torch
 
 from tests.probes.toys import OBJECTS, SIDE, Boxes, Shapes, reader
 from xaitools import audit
+from xaitools.data.fill import fill
 from xaitools.data.scenes import Scenes
 from xaitools.errors import DataError
-from xaitools.probes import Context, change
+from xaitools.probes import PROBES, Context, change, objects
 from xaitools.probes.background import BLURS, RECOLOURS
 from xaitools.types import IGNORE, Sample
 
@@ -141,3 +142,23 @@ def test_recolour_keeps_lightness_and_turns_hues():
     radius = float(labs[0][1:].norm(dim=0).mean())
     turn, tint = RECOLOURS[0]
     assert 2 * radius * np.sin(np.deg2rad(turn / 2)) - tint - 2 < moved < 2 * radius * np.sin(np.deg2rad(turn / 2)) + tint + 2
+
+
+def test_a_background_is_painted_once_for_all_that_ask_and_nobody_spoils_it(monkeypatch):
+    made = []
+    monkeypatch.setattr(objects, "fill", lambda image, hole: made.append(hole) or fill(image, hole))
+    where = Context(Shapes(6), reader("object"))
+    sample = where.dataset[0]
+    gone = where.foreground(sample)
+    first = where.painted(sample.image, gone)
+    assert torch.equal(first, fill(sample.image, gone))
+    first.zero_()
+    assert torch.equal(where.painted(sample.image, gone), fill(sample.image, gone)) and len(made) == 1
+    for name in ("self_paste", "no_fg", "object_rotate", "pose_same"):
+        change(name, [sample], PROBES[name].severity(3), where)
+    assert len(made) == 1
+    where.painted(sample.image, ~gone)
+    monkeypatch.setattr(objects, "KEPT", 1)
+    where.painted(sample.image.flip(1), gone)
+    where.painted(sample.image, gone)
+    assert len(made) == 4  # the bound leaves only the last

@@ -26,8 +26,11 @@ def add_gains(tally: Tally, report: Facts) -> None:
         if not names:
             continue
         weights = tally.weights(list(good), int(tally.plan.params[entry.name]["bootstraps"]))
+        units = tally.units(list(good))
         found = {
-            name.removeprefix(MEASURED + GAIN): pooled_mean([np.ravel(each.statistics[name]).tolist() for each in good.values()], weights)
+            name.removeprefix(MEASURED + GAIN): pooled_mean(
+                [np.ravel(each.statistics[name]).tolist() for each in good.values()], weights, units
+            )
             for name in names
         }
         row["gains"] = [{"class": name, **found[name]} for name in sorted(found, key=lambda name: (-found[name]["value"], name))]

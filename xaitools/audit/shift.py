@@ -324,5 +324,5 @@ def _mean_of(tally: Tally, pair: Pair, items: Sequence[str], values: NDArray[np.
     if not items:
         return {"value": None, "ci": None, "n": 0}
     weights = tally.weights(items, int(tally.plan.params[pair.name]["bootstraps"]))
-    found = pooled_mean([[each] for each in values.tolist()], weights)
+    found = pooled_mean([[each] for each in values.tolist()], weights, tally.units(items))
     return {"value": found["value"], "ci": found["ci"] if len(items) >= FEWEST else None, "n": len(items)}

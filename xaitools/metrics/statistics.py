@@ -79,19 +79,6 @@ def interval(samples: NDArray, level: float = 0.95) -> list[float] | None:
     return [float(low), float(high)]
 
 
-def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray) -> dict[str, Any]:
-    """Mean over the cases of all images with its 95 % interval, ``{"value", "ci"}``; None where there is no case.
-
-    ``groups`` are the cases of each of N images, ``weights`` (B, N) how often an image is drawn.
-    """
-    sums, counts = np.array([sum(each) for each in groups], float), np.array([len(each) for each in groups], float)
-    if not counts.sum():
-        return {"value": None, "ci": None}
-    drawn = weights @ counts
-    samples = np.where(drawn > 0, weights @ sums / np.maximum(drawn, 1), np.nan)
-    return {"value": float(sums.sum() / counts.sum()), "ci": interval(samples)}
-
-
 @dataclass(frozen=True, eq=False)
 class Dual:
     """A number on B weightings of the images, (B,), and how fast it moves with the weight of each of them, (B, N).
@@ -231,6 +218,29 @@ class Drawn:
     def facts(self) -> dict[str, Any]:
         """``{"value", "ci"}`` with the 95 % interval; None where undefined."""
         return {"value": defined(self.value), "ci": self.interval()}
+
+
+def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray, units: Sequence[str] | None = None) -> dict[str, Any]:
+    """Mean over the cases of all images with its 95 % interval, ``{"value", "ci"}``; None where there is no case.
+
+    ``groups`` are the cases of each of N images, ``weights`` (B, N) how often an image is drawn, and ``units`` (N,) names what was
+    drawn as a whole, if not images; of too few of those there is no interval.
+    """
+    sums, counts = np.array([sum(each) for each in groups], float), np.array([len(each) for each in groups], float)
+    if not counts.sum():
+        return {"value": None, "ci": None}
+    of = np.arange(len(sums)) if units is None else np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
+    first = np.unique(of, return_index=True)[1]
+    sums, counts = (np.bincount(of, each) for each in (sums, counts))
+    drawn = np.vstack([np.ones((1, len(first))), weights[:, first]])
+    total = drawn @ counts
+    means = np.where(total > 0, drawn @ sums / np.maximum(total, 1), np.nan)
+    squares = drawn @ sums**2 - 2 * means * (drawn @ (sums * counts)) + means**2 * (drawn @ counts**2)
+    errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(total, 1)
+    errors[errors < 1e-9 * max(1.0, float(np.abs(sums).max()))] = 0.0  # what rounding leaves of equal cases
+    moves = (sums - means[0] * counts) / total[0]
+    number = Drawn(float(means[0]), float(errors[0]), means[1:], errors[1:], moves)
+    return {"value": number.value, "ci": None if few(units) else number.interval()}
 
 
 def told(number: Drawn, units: Sequence[str] | None) -> dict[str, Any]:

@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.fill import fill
 from ..data.objects import extents
 from ..data.present import rectangles
 from ..types import IGNORE, Sample
@@ -93,7 +92,7 @@ def no_fg(sample: Sample, severity: int, generator: np.random.Generator, context
     classes of objects.
     """
     foreground = context.foreground(sample)
-    return _emptied(sample, context, fill(sample.image, foreground), foreground)
+    return _emptied(sample, context, context.painted(sample.image, foreground), foreground)
 
 
 @probe("only_bg", family="background", needs=("objects",), degrees=False, reference="scored_background")
@@ -149,7 +148,7 @@ def scored_background(sample: Sample, severity: int, generator: np.random.Genera
 def self_paste(sample: Sample, severity: int, generator: np.random.Generator, context: Context) -> Sample:
     """The objects pasted where they are, before the image's own background as it is painted for others: what pasting costs."""
     foreground = context.foreground(sample)
-    return before(sample, foreground, fill(sample.image, foreground))
+    return before(sample, foreground, context.painted(sample.image, foreground))
 
 
 @probe("same_class_paste", family="control", needs=("objects", "donors"), degrees=False, reference="scored_objects")

@@ -58,6 +58,7 @@ class Context:
         self._things = [index for index, name in enumerate(dataset.semantic_classes) if name in dataset.things]
         self._donors: dict[str, Donors] = {}
         self._decisions: OrderedDict[str, dict[str, float]] = OrderedDict()
+        self._painted: OrderedDict[bytes, Tensor] = OrderedDict()
         self.kept: dict[Hashable, object] = {}  # what a probe learnt once, for all images
 
     @property
@@ -153,6 +154,15 @@ class Context:
             raise DataError("no object in this image")
         return foreground
 
+    def painted(self, image: Tensor, gone: Tensor) -> Tensor:
+        """``image`` (3, H, W) with ``gone`` (H, W) painted over (see ``fill``); the last are kept, since many probes ask for the same."""
+        key = hashlib.sha256(image.numpy().tobytes() + gone.numpy().tobytes()).digest()
+        if key not in self._painted:
+            self._painted[key] = fill(image, gone)
+            while len(self._painted) > 1 and sum(each.nbytes for each in self._painted.values()) > KEPT:
+                self._painted.popitem(last=False)
+        return self._painted[key].clone()
+
     def decisions(self, image: Tensor) -> dict[str, float]:
         """How much of its decision about ``image`` the model gives to each class; empty without a model.
 
@@ -227,7 +237,6 @@ class Donors:
     def __init__(self, context: Context, same: bool) -> None:
         self.context, self.same = context, same
         self._classes: dict[tuple[int, str], Hashable] = {}
-        self._backgrounds: OrderedDict[int, Tensor] = OrderedDict()
 
     def draw(self, sample: Sample, generator: np.random.Generator, by: str, wanted: Sequence[Callable[[Hashable], bool]]) -> int:
         """Index of a random other image whose class (a ``Context.key``) the first of ``wanted`` takes that takes any.
@@ -278,12 +287,8 @@ class Donors:
 
     def background(self, index: int) -> Tensor:
         """(3, H, W): the image with its objects painted over."""
-        if index not in self._backgrounds:
-            sample = self.context.dataset[index]
-            self._backgrounds[index] = fill(sample.image, self.context.foreground(sample))
-            while len(self._backgrounds) > 1 and sum(each.nbytes for each in self._backgrounds.values()) > KEPT:
-                self._backgrounds.popitem(last=False)
-        return self._backgrounds[index]
+        sample = self.context.dataset[index]
+        return self.context.painted(sample.image, self.context.foreground(sample))
 
     def _class(self, index: int, by: str) -> Hashable:
         if (index, by) not in self._classes:

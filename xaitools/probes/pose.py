@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.fill import fill as paint
 from ..data.objects import extents
 from ..errors import DataError, XaiError
 from ..types import Sample
@@ -200,7 +199,7 @@ def _turned(sample: Sample, context: Context, angle: Callable[[int], float], box
     if not bool(turning.any()):
         raise DataError("no object in this image")
     gone = pieces.masks[turning].any(0)
-    image, semantic = paint(sample.image, gone), context.uncovered(sample, gone)
+    image, semantic = context.painted(sample.image, gone), context.uncovered(sample, gone)
     masks, hulls = pieces.masks.clone(), torch.zeros(len(pieces.masks), 4) if sample.boxes is None else sample.boxes.clone()
     sizes = pieces.masks.flatten(1).sum(1)
     for row in sorted(turning.nonzero()[:, 0].tolist(), key=lambda row: (-int(sizes[row]), row)):
