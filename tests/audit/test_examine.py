@@ -40,8 +40,9 @@ def test_a_model_that_reads_a_corner_relies_on_an_artefact_and_the_background_is
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_scenes_written_as_voc_files_get_the_same_findings(tmp_path):
-    scenes = xt.load_dataset("scenes:test?n=40&shortcut=tag&rho=1&size=64")
+    scenes = xt.load_dataset("scenes:test?n=60&shortcut=tag&rho=1&prevalence=1&others=0&size=64")
     write_dataset({"test": scenes}, "voc", tmp_path / "voc")
     files = xt.load_dataset(f"voc:{tmp_path / 'voc'}#test")
     model = xt.load_model("unet-scenes-tag")
