@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from .errors import XaiError
-from .locations import part
+from .locations import RUNS, part
 
 
-def serve(port: int) -> int:
-    """Runs the dashboard on localhost until it is stopped; its exit status.  Raises XaiError without streamlit."""
+def serve(port: int, runs: Path) -> int:
+    """Runs the dashboard on localhost until it is stopped; its exit status.  ``runs`` is the folder of its long work.
+
+    Raises XaiError without streamlit.
+    """
     if importlib.util.find_spec("streamlit") is None:
         raise XaiError("the dashboard needs streamlit, which is not installed; pip install 'xaitools[dashboard]'")
     settings = {
@@ -20,4 +25,5 @@ def serve(port: int) -> int:
         "client.toolbarMode": "minimal",
     }  # fmt: skip
     command = [sys.executable, "-m", "streamlit", "run", str(part("apps") / "dashboard.py")]
-    return subprocess.run([*command, *(f"--{key}={value}" for key, value in settings.items())], check=False).returncode
+    command += [f"--{key}={value}" for key, value in settings.items()]
+    return subprocess.run(command, check=False, env=os.environ | {RUNS: str(runs.expanduser().absolute())}).returncode
