@@ -9,4 +9,9 @@ HERE = Path(__file__).parent
 # no icons here: streamlit would fetch them from another host
 st.set_page_config(page_title="xaitools", layout="wide")
 st.html(HERE / "dashboard.css")
-st.navigation([st.Page(HERE / "pages" / "inspect.py", title="Inspect", default=True)], position="top").run()
+PAGES = [
+    st.Page(HERE / "pages" / "inspect.py", title="Inspect", default=True),
+    st.Page(HERE / "pages" / "probe.py", title="Probe"),
+    st.Page(HERE / "pages" / "audit.py", title="Audit"),
+]
+st.navigation(PAGES, position="top").run()

@@ -1,0 +1,5 @@
+"""Audit."""
+
+import streamlit as st
+
+st.markdown("#### Audit")
