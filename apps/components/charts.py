@@ -75,22 +75,30 @@ def drops(rows: Sequence[Facts], metric: str) -> dict[str, Any]:
         "encoding": {"x": x | {"datum": 0}, **y},
     }
     lines = len({row["said"] for row in rows})
-    return {"layer": [bars, ends, none], "height": 90 + lines * (26 if len(models) == 1 else 6 + 16 * len(models))}
+    return {"layer": [bars, ends, none], "height": 130 + lines * (28 if len(models) == 1 else 8 + 18 * len(models))}
+
+
+def drops_in_words(rows: Sequence[Facts]) -> str:
+    return "Drops in points: " + "; ".join(
+        f"{row['model']}, {row['said']}: {'undefined' if row['drop'] is None else row['drop']}"
+        + ("" if row["low"] is None else f" [{row['low']}, {row['high']}]")
+        for row in rows
+    )
 
 
 def scatter_rows(facts: Facts) -> list[dict[str, Any]]:
     """A row for each decision of a class that ``spray`` placed."""
     view = facts["views"][facts["view"]]
-    clusters = facts["clusters"]
+    names = cluster_names(facts["clusters"])
     return [
-        {"id": str(id), "target": str(target), "cluster": cluster_name(clusters, int(own)), "x": float(x), "y": float(y)}
+        {"id": str(id), "target": str(target), "cluster": names[int(own)], "x": float(x), "y": float(y)}
         for id, target, own, x, y in view["points"]
     ]
 
 
-def cluster_name(clusters: Sequence[Facts], number: int) -> str:
-    """What a cluster is called."""
-    return f"{number + 1}{' (suspicious)' * bool(clusters[number]['suspicious'])}, n {clusters[number]['size']}"
+def cluster_names(clusters: Sequence[Facts]) -> list[str]:
+    """What clusters are called."""
+    return [f"{number}{' (suspicious)' * bool(each['suspicious'])}, n {each['size']}" for number, each in enumerate(clusters, 1)]
 
 
 def scatter(names: Sequence[str], view: str) -> dict[str, Any]:

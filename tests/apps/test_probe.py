@@ -143,7 +143,7 @@ def test_severity_changes_the_image_after_and_nothing_else(runs: Path) -> None:
     field(app, "degree").set_value(4).run()
     later = [each.value[0] for each in checked(app).get("image")]
     assert urls[:2] == later[:2] and urls[2] != later[2]
-    assert "Prediction, fog at severity 4" in words(app)
+    assert "fog, severity 4" in words(app)
 
 
 def test_a_change_is_that_of_the_probe() -> None:
