@@ -107,17 +107,18 @@ def from_dataset(text: str, item: int) -> Picture:
     data = dataset(text)
     sample = data[item]
     facts = [f"{name} {value}" for name, value in sample.tags.items() if name != "file" and isinstance(value, int | str)]
-    return _picture(sample, (located(text), "--item", sample.id), ", ".join([sample.id, *facts]), tuple(data.semantic_classes))
+    return made(sample, (located(text), "--item", sample.id), ", ".join([sample.id, *facts]), tuple(data.semantic_classes))
 
 
 @lru_cache(maxsize=4)
 def from_upload(name: str, content: bytes) -> Picture:
     """Raises DataError when ``content`` is no picture that can be read."""
     name = Path(name.replace("\\", "/")).name or "picture"
-    return _picture(Sample(id=name, image=read_image(content, name=name)), (name,), name)
+    return made(Sample(id=name, image=read_image(content, name=name)), (name,), name)
 
 
-def _picture(sample: Sample, source: tuple[str, ...], note: str, truth_classes: tuple[str, ...] = ()) -> Picture:
+def made(sample: Sample, source: tuple[str, ...], note: str, truth_classes: tuple[str, ...] = ()) -> Picture:
+    """``sample`` as a picture of the page, scaled down where it is longer than ``MAX_SIDE``."""
     height, width = sample.image.shape[1:]
     scale = MAX_SIDE / max(height, width)
     if scale < 1:

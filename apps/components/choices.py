@@ -36,7 +36,13 @@ def choose_model() -> cached.Loaded | None:
         own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
         st.session_state.model = asked if asked in cards else [*own, *cards][0]
     name = st.selectbox(
-        "Model", list(cards), key="model", on_change=_model_chosen, args=(cards,), format_func=lambda name: _title(cards[name])
+        "Model",
+        list(cards),
+        key="model",
+        on_change=_model_chosen,
+        args=(cards,),
+        format_func=lambda name: _title(cards[name]),
+        persist_state="session",
     )
     st.query_params["model"] = name
     card = cards[name]
@@ -70,13 +76,8 @@ def _score(card: Mapping[str, Any], certainty: bool = False) -> str:
 def choose_picture() -> sources.Picture | None:
     """A picture, or None after saying why there is none."""
     wide, narrow = st.columns([5, 3])
-    offered = [*sources.offered(), sources.UPLOAD]
-    typed = st.query_params.get("data", offered[0])
     with wide:
-        text = st.selectbox(
-            "Pictures", list(dict.fromkeys([*offered, typed])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
-            help=DATA_HELP,
-        )  # fmt: skip
+        text = _pictures_field()
     try:
         with narrow:
             picture = _uploaded() if text == sources.UPLOAD else _sampled(text)
@@ -89,6 +90,29 @@ def choose_picture() -> sources.Picture | None:
     with wide:
         note(picture.note)
     return picture
+
+
+def choose_dataset() -> str | None:
+    """The name of a dataset that can be opened, or None after saying why there is none."""
+    text = _pictures_field()
+    if text == sources.UPLOAD:
+        st.info("An upload is one picture; choose a dataset here.")
+        return None
+    try:
+        note(f"{len(sources.dataset(text).ids)} images")
+    except XaiError as error:
+        refusal(error)
+        return None
+    return text
+
+
+def _pictures_field() -> str:
+    offered = [*sources.offered(), sources.UPLOAD]
+    here = st.query_params.get("data", st.session_state.get("data", offered[0]))
+    return st.selectbox(
+        "Pictures", list(dict.fromkeys([*offered, here])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
+        help=DATA_HELP,
+    )  # fmt: skip
 
 
 def _uploaded() -> sources.Picture | None:

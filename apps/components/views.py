@@ -27,7 +27,24 @@ LABELLED = 12
 """With more boxes than these, only numbers stand at them."""
 
 
-def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, count: int, on_pick: Pick) -> None:
+def nowhere(pick: Mapping[str, Any]) -> None:
+    """Of a picture that is only looked at."""
+
+
+def show_prediction(
+    shot: Picture, prediction: Prediction, target: Target | None = None, *, count: int | None = None, strength: float = 0.45,
+    on_pick: Pick = nowhere, key: str = "picture",
+) -> None:  # fmt: skip
+    """The prediction on the picture: of boxes the first ``count`` (those with a score of a half), of segments with ``strength``."""
+    if prediction.semantic is not None:
+        show_segments(shot, prediction, target, strength, on_pick, key)
+    elif prediction.boxes is not None:
+        show_boxes(shot, prediction, target, int((prediction.scores >= 0.5).sum()) if count is None else count, on_pick, key)
+    else:
+        show_classes(shot, prediction, target, on_pick, key)
+
+
+def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, count: int, on_pick: Pick, key: str) -> None:
     """The first ``count`` boxes, and the chosen one."""
     colours = class_colours(prediction.labels.tolist())
     boxes = []
@@ -41,13 +58,13 @@ def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, cou
     if target is not None and target.kind == "given":
         boxes.append(Box(target.place, "the drawn box", target.name or "", "#ffffff", chosen=True))
     picture(
-        shot.rgb, key="picture", boxes=boxes, draws=True, on_pick=on_pick,
+        shot.rgb, key=key, boxes=boxes, draws=True, on_pick=on_pick,
         alt=f"{shot.sample.id} with {count} boxes: {', '.join(box.name for box in boxes[:LABELLED]) or 'none'}.",
         hint=f"{count} of {len(prediction.labels)} boxes · click one, or drag around what was missed",
     )  # fmt: skip
 
 
-def show_segments(shot: Picture, prediction: Prediction, target: Target | None, strength: float, on_pick: Pick) -> None:
+def show_segments(shot: Picture, prediction: Prediction, target: Target | None, strength: float, on_pick: Pick, key: str) -> None:
     """Every class in its colour, ``strength`` 0 to 1; a button for each."""
     labels, semantic = prediction.labels.tolist(), prediction.semantic.numpy()
     colours = class_colours(labels)
@@ -63,13 +80,13 @@ def show_segments(shot: Picture, prediction: Prediction, target: Target | None, 
         chosen = target is not None and pointing.class_of(target, prediction) == name
         chips.append(Chip(f"{name} {share:.1%}", str(Target("region", name)), colours[label], chosen))
     picture(
-        shot.rgb, key="picture", layer=layer, chips=chips, point=_point(target), on_pick=on_pick,
+        shot.rgb, key=key, layer=layer, chips=chips, point=_point(target), on_pick=on_pick,
         alt=f"{shot.sample.id} divided into {', '.join(chip.label for chip in chips)}.",
         hint="click a place, or choose a segment below",
     )  # fmt: skip
 
 
-def show_classes(shot: Picture, prediction: Prediction, target: Target | None, on_pick: Pick) -> None:
+def show_classes(shot: Picture, prediction: Prediction, target: Target | None, on_pick: Pick, key: str) -> None:
     """The picture as it is; a button for each of the most probable classes."""
     chips = []
     for label, score in zip(prediction.labels[:SHOWN].tolist(), prediction.scores[:SHOWN].tolist(), strict=True):
@@ -77,7 +94,7 @@ def show_classes(shot: Picture, prediction: Prediction, target: Target | None, o
         chosen = target is not None and target.name == name
         chips.append(Chip(f"{name} {score:.1%}", str(Target("class", name)), "#808080", chosen))
     picture(
-        shot.rgb, key="picture", chips=chips, on_pick=on_pick, alt=f"{shot.sample.id}: {', '.join(chip.label for chip in chips)}.",
+        shot.rgb, key=key, chips=chips, on_pick=on_pick, alt=f"{shot.sample.id}: {', '.join(chip.label for chip in chips)}.",
         hint="the answer belongs to the whole picture; choose a class below",
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import streamlit as st
 from cached import Question
 from components.aiming import choose_target, point_at, shown
 from components.choices import choose_model, choose_picture
-from components.views import show_boxes, show_classes, show_map, show_segments
+from components.views import show_map, show_prediction
 from components.words import plain, refusal
 
 from xaitools.attribution.base import METHODS
@@ -53,7 +53,7 @@ def page() -> None:
 
 def look(shot: sources.Picture, prediction: Prediction) -> Target | TargetError:
     """The prediction on the picture, and what of it is to be explained."""
-    place = st.container()
+    place, strength = st.container(), 0
     if prediction.semantic is not None:
         strength = st.slider("Prediction over the picture", 0, 100, 45, 5, key="tint", format="%d %%", bind="query-params")
     elif prediction.boxes is not None:
@@ -61,12 +61,7 @@ def look(shot: sources.Picture, prediction: Prediction) -> Target | TargetError:
     target = choose_target(shot, prediction)
     known, on_pick = None if isinstance(target, TargetError) else target, partial(point_at, prediction)
     with place:
-        if prediction.semantic is not None:
-            show_segments(shot, prediction, known, strength / 100, on_pick)
-        elif prediction.boxes is not None:
-            show_boxes(shot, prediction, known, shown(prediction), on_pick)
-        else:
-            show_classes(shot, prediction, known, on_pick)
+        show_prediction(shot, prediction, known, count=shown(prediction), strength=strength / 100, on_pick=on_pick)
     return target
 
 

@@ -10,12 +10,12 @@ from streamlit.testing.v1 import AppTest
 from xaitools.locations import part
 
 
-def opened(page: str, **address: Any) -> AppTest:
+def opened(name: str, /, **address: Any) -> AppTest:
     """The page at that address, drawn once."""
     app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
     app.query_params.update(address)
-    if page != "inspect":
-        app.switch_page(str(part("apps") / "pages" / f"{page}.py"))
+    if name != "inspect":
+        app.switch_page(str(part("apps") / "pages" / f"{name}.py"))
     return checked(app.run())
 
 
