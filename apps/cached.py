@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from PIL import Image
 from sources import Picture
@@ -21,8 +23,12 @@ from xaitools import zoo
 from xaitools.adapters import Adapter
 from xaitools.attribution.base import METHODS, Progress, explain_many, offers, parameters
 from xaitools.errors import MethodError
+from xaitools.metrics.compare import compare
 from xaitools.report.store import save_explanation
 from xaitools.types import Attribution, Explanation, Prediction
+
+ROUNDS = 5
+"""So often the time of each of several models is taken, in turn."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,15 @@ def _explain(asked: _Asked) -> Attribution:
             seed=question.seed, prediction=prediction, sample=question.picture.sample,
             truth_classes=question.picture.truth_classes, progress=asked.progress, **dict(question.params),
         )[0]  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def compared(models: tuple[Loaded, ...]) -> dict[str, Any]:
+    """The document of ``xaitools compare`` for models of the zoo, with the scores of their cards."""
+    with ExitStack() as held:
+        for loaded in sorted(models, key=lambda each: each.name):  # in one order, lest two tabs wait for each other
+            held.enter_context(loaded.lock)
+        return compare([loaded.model for loaded in models], rounds=ROUNDS)
 
 
 def applicable(loaded: Loaded) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).parent
-PAGES = ("inspect", "probe", "audit", "data", "about")
+PAGES = ("inspect", "probe", "audit", "data", "compare", "about")
 """In the order in which the navigation shows them."""
 
 # no icons here: streamlit would fetch them from another host

@@ -32,7 +32,7 @@ def choose_model() -> cached.Loaded | None:
         refusal("there is no trained model here; train one with: xaitools train RECIPE --out DIR")
         return None
     if "model" not in st.session_state:  # bind= would put the whole title into the address
-        asked, own = st.query_params.get("model"), [name for name in cards if _family(cards[name]) == "scenes"]
+        asked, own = st.query_params.get("model"), [name for name in cards if family_of(cards[name]) == "scenes"]
         own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
         st.session_state.model = asked if asked in cards else [*own, *cards][0]
     name = st.selectbox(
@@ -54,13 +54,14 @@ def choose_model() -> cached.Loaded | None:
 def _model_chosen(cards: Mapping[str, Any]) -> None:
     """Pictures of the kind that the model was made for, unless they are already."""
     moved()
-    family = _family(cards[st.session_state.model])
+    family = family_of(cards[st.session_state.model])
     if st.session_state.data != sources.UPLOAD and sources.family(st.session_state.data) != family:
         of_its_kind = [text for text in sources.offered() if sources.family(text) == family]
         st.session_state.data = next((text for text in of_its_kind if text.endswith("test")), [*of_its_kind, st.session_state.data][0])
 
 
-def _family(card: Mapping[str, Any]) -> str:
+def family_of(card: Mapping[str, Any]) -> str:
+    """The kind of pictures that a model of the zoo was made for."""
     return sources.family(card["data"]["test"].replace("{data}/", ""))
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cached
 import numpy as np
 import pointing
 import streamlit as st
+from cached import Question
 from PIL import ImageColor
 from sources import Picture
 
 from xaitools.attribution.base import METHODS
+from xaitools.errors import XaiError
 from xaitools.report.colours import class_colours, map_rgb, overlay_rgb
 from xaitools.report.figures import number
 from xaitools.targets import Target, bind
-from xaitools.types import Attribution, Prediction
+from xaitools.types import Attribution, Prediction, Refusal
 
 from .picture import Bar, Box, Chip, picture
 from .words import note
@@ -118,13 +121,26 @@ def _ink(colour: str) -> str:
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
 
 
-def show_map(shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick) -> None:
+def answer(question: Question) -> Attribution | Refusal:
+    """The map, or the one line that says why there is none; a bar shows how far it is."""
+    bar = st.empty()
+    try:
+        return cached.explain(question, lambda done, total: bar.progress(done / total, f"{done} of {total}"))
+    except XaiError as error:
+        return Refusal(question.target, question.method, str(error))
+    finally:
+        bar.empty()
+
+
+def show_map(
+    shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick = nowhere, key: str = "map"
+) -> None:
     """A map whose colours end at ``limit``; ``blend`` leads from the picture (0) over the overlay (0.5) to the map (1)."""
     target, values = Target.parse(result.target), result.values.numpy()
     y, x = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     colours = tuple(f"rgb({red} {green} {blue})" for red, green, blue in map_rgb(np.linspace(-1, 1, 41)[None], 1)[0])
     picture(
-        _blended(shot, values, limit, blend), key=f"map {result.method}", on_pick=on_pick, point=_point(target),
+        _blended(shot, values, limit, blend), key=f"{key} {result.method}", on_pick=on_pick, point=_point(target),
         boxes=[Box(box, "", "", "#ffffff")] if (box := _box(target, prediction)) else (),
         bar=Bar(number(-limit), number(limit), colours),
         alt=f"{result.method} map for {result.target}: {number(values.min())} to {number(values.max())}, strongest at x {x}, y {y}.",

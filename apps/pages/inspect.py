@@ -13,7 +13,7 @@ import streamlit as st
 from cached import Question
 from components.aiming import choose_target, point_at, shown
 from components.choices import choose_model, choose_picture
-from components.views import show_map, show_prediction
+from components.views import answer, show_map, show_prediction
 from components.words import plain, refusal
 
 from xaitools.attribution.base import METHODS
@@ -115,16 +115,6 @@ def show_maps(questions: Sequence[Question], prediction: Prediction, blend: floa
         with slot:
             show_map(questions[0].picture, prediction, result, max(limit_of(each.values) for _, each in made), blend, on_pick)
     return results
-
-
-def answer(question: Question) -> Attribution | Refusal:
-    bar = st.empty()
-    try:
-        return cached.explain(question, lambda done, total: bar.progress(done / total, f"{done} of {total}"))
-    except XaiError as error:
-        return Refusal(question.target, question.method, str(error))
-    finally:
-        bar.empty()
 
 
 def offer(explanation: Explanation, questions: Sequence[Question], limit: float | None) -> None:

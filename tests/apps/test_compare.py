@@ -1,0 +1,49 @@
+"""The page Compare: numbers of the cards, costs as the command line measures them, and two models on one picture."""
+
+import cached
+import pytest
+
+from tests.apps.pages import checked, field, opened, pictures, words
+from xaitools import zoo
+from xaitools.metrics.compare import compare
+
+DETECTOR, SEGMENTER, CLASSIFIER = "tiny-detector", "tiny-segmenter", "tiny-classifier"
+
+
+def test_numbers_are_those_of_the_cards_and_of_the_command_line() -> None:
+    app = opened("compare", models=[SEGMENTER, CLASSIFIER])
+    table = app.dataframe[0].value.set_index("model")
+    rows = {row["model"]: row for row in compare([zoo.load_model(name) for name in (SEGMENTER, CLASSIFIER)], rounds=3)["rows"]}
+    for name in (SEGMENTER, CLASSIFIER):
+        card = zoo.card(name)["scores"]["test"]
+        assert table.loc[name, "value"] == card["value"] and table.loc[name, "n"] == card["n"]
+        assert table.loc[name, "95 % interval"] == "0.200 to 0.300"
+        assert table.loc[name, "GFLOP"] == pytest.approx(rows[name]["gflops"]) and table.loc[name, "parameters"] == rows[name]["parameters"]
+        assert table.loc[name, "memory MB"] == pytest.approx(rows[name]["memory_mb"]) and table.loc[name, "latency ms"] > 0
+    assert f"xaitools compare --model {SEGMENTER} --model {CLASSIFIER} --out compare" in words(app)
+    [figure] = app.get("image")
+    assert f"{SEGMENTER} mIoU 0.250 at" in figure.proto.imgs[0].alt
+
+
+def test_two_models_on_one_picture() -> None:
+    app = opened("compare", models=[DETECTOR, SEGMENTER], map="saliency", item="2")
+    assert set(pictures(app)) == {"left picture", "left map saliency", "right picture", "right map saliency"}
+    before = pictures(app)
+    field(app, "map").set_value("gradient-x-input").run()
+    assert set(pictures(checked(app))) == {"left picture", "left map gradient-x-input", "right picture", "right map gradient-x-input"}
+    field(app, "right").set_value(DETECTOR).run()
+    assert pictures(checked(app))["right picture"]["boxes"] == pictures(app)["left picture"]["boxes"]
+    field(app, "item").set_value(3).run()
+    assert pictures(checked(app))["left picture"]["image"] != before["left picture"]["image"]
+
+
+def test_it_starts_with_the_best_of_each_task_and_measures_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(cached, "compare", lambda models, rounds: calls.append(len(models)) or compare(models, rounds=rounds))
+    cached.compared.cache_clear()
+    app = opened("compare", map="saliency")
+    assert set(field(app, "models").value) == {SEGMENTER, DETECTOR}
+    field(app, "item").set_value(1).run()
+    assert calls == [2]
+    field(app, "models").set_value([]).run()
+    assert checked(app).info[0].value == "Choose at least one model." and not pictures(app)
