@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import io
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import parse_qsl
 
 from PIL import Image
 from sources import Picture
+from torch import Tensor
 
 from xaitools import zoo
 from xaitools.adapters import Adapter
 from xaitools.attribution.base import METHODS, Progress, explain_many, offers, parameters
-from xaitools.errors import MethodError
+from xaitools.errors import MethodError, ModelError, XaiError
+from xaitools.locations import data_root, part
 from xaitools.metrics.compare import compare
 from xaitools.report.store import save_explanation
+from xaitools.serve import python_allowed
 from xaitools.types import Attribution, Explanation, Prediction
+from xaitools.zoo.bounded import bounded
 
 ROUNDS = 5
 """So often the time of each of several models is taken, in turn."""
@@ -33,10 +39,16 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model of the zoo; one user at a time, since some methods put hooks on the network."""
+    """A model; one user at a time, since some methods put hooks on the network.
+
+    name          the string that chose it
+    weights_hash  of a model of the zoo, else what is known of its files
+    string        as the command line takes it
+    """
 
     name: str
     weights_hash: str
+    string: str = field(compare=False)
     model: Adapter = field(compare=False)
     lock: threading.Lock = field(compare=False, default_factory=threading.Lock)
 
@@ -54,18 +66,44 @@ class Question:
 
 
 def load(name: str) -> Loaded:
-    return _load(name, zoo.card(name)["weights"]["sha256"])
+    """The model that a string names.  Raises ModelError where it cannot be had, or may not (see ``zoo.bounded``)."""
+    if name in zoo.names():
+        return _load(name, zoo.card(name)["weights"]["sha256"], name)
+    string = name if python_allowed() else bounded(name, [data_root(), part("models")])
+    files = [Path(value) for value in dict(parse_qsl(string.partition("?")[2])).values() if 0 < len(value) < 4096]
+    stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    return _load(name, f"{string} {stamps}", string)
 
 
 @lru_cache(maxsize=6)
-def _load(name: str, weights_hash: str) -> Loaded:
-    return Loaded(name, weights_hash, zoo.load_model(name))
+def _load(name: str, weights_hash: str, string: str) -> Loaded:
+    with _plainly(name):
+        return Loaded(name, weights_hash, string, zoo.load_model(string))
+
+
+@contextmanager
+def _plainly(name: str) -> Iterator[None]:
+    """What goes wrong inside a network of somebody else becomes one line; an error of ours keeps its traceback."""
+    try:
+        yield
+    except XaiError:
+        raise
+    except Exception as error:
+        if name in zoo.names():
+            raise
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(f"model {name[:100]!r}: the network fails on this picture or option ({why}); try another") from error
 
 
 @lru_cache(maxsize=16)
 def predict(loaded: Loaded, picture: Picture) -> Prediction:
-    with loaded.lock:
-        return loaded.model.predict(picture.sample.image[None])[0]
+    return answered(loaded, picture.sample.image)
+
+
+def answered(loaded: Loaded, image: Tensor) -> Prediction:
+    """What the model says of ``image`` (3, H, W); not kept."""
+    with loaded.lock, _plainly(loaded.name):
+        return loaded.model.predict(image[None])[0]
 
 
 @dataclass(frozen=True)
@@ -82,7 +120,7 @@ def explain(question: Question, progress: Progress | None = None) -> Attribution
 def _explain(asked: _Asked) -> Attribution:
     question = asked.question
     prediction = predict(question.loaded, question.picture)
-    with question.loaded.lock:
+    with question.loaded.lock, _plainly(question.loaded.name):
         return explain_many(
             question.loaded.model, question.picture.sample.image, [question.target], question.method,
             seed=question.seed, prediction=prediction, sample=question.picture.sample,

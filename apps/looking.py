@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import sources
-from cached import Loaded
+from cached import Loaded, answered
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -63,8 +63,7 @@ def look(loaded: Loaded, text: str, item: int, score: float) -> Look | str:
     try:
         sample = data[item]
         known = relabel(sample) if isinstance(relabel, Relabel) else None
-        with loaded.lock:
-            prediction = loaded.model.predict(sample.image[None])[0]
+        prediction = answered(loaded, sample.image)
         small = _small(sample.image)
         found = _with_found(small, prediction, score)
         facts: dict[str, Any] = {"id": sample.id, "truth": small, "guess": found, "said": said(prediction, score)}

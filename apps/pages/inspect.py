@@ -128,7 +128,7 @@ def offer(explanation: Explanation, questions: Sequence[Question], limit: float 
         download("Numbers", "explanation.json", make)
         download("Picture", "picture.png", partial(cached.png, questions[0].picture))
     source, *rest = questions[0].picture.source
-    words = ["xaitools", "explain", source, *rest, "--model", explanation.model, "--target", explanation.targets[0]]
+    words = ["xaitools", "explain", source, *rest, "--model", questions[0].loaded.string, "--target", explanation.targets[0]]
     words += ["--method", ",".join(explanation.methods), *([] if limit is None else ["--scale", scale])]
     words += [word for each in questions for name, value in each.params for word in ("--set", f"{each.method}.{name}={value}")]
     st.code(shlex.join([*words, "--out", "explanation"]), language="bash", wrap_lines=True)

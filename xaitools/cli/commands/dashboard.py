@@ -15,12 +15,13 @@ from ..session import Session, common, with_session
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the probes and audits it starts."
 )
+@click.option("--allow-python", is_flag=True, help="Open every model string, also those that run code or fetch weights.")
 @common
 @with_session
-def command(session: Session, port: int, runs: Path, seed: int, device: str) -> None:
+def command(session: Session, port: int, runs: Path, allow_python: bool, seed: int, device: str) -> None:
     """The browser application, on localhost."""
     from ...serve import serve
 
     session.say(f"http://localhost:{port} (Ctrl-C ends it)")
-    if serve(port, runs):
+    if serve(port, runs, allow_python):
         raise XaiError(f"the dashboard did not start or broke off; is port {port} in use? try --port {port + 1}")
