@@ -18,19 +18,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl
 
+import torch
 from PIL import Image
-from sources import Picture
+from sources import Picture, made
 from torch import Tensor
 
 from xaitools import zoo
 from xaitools.adapters import Adapter
 from xaitools.attribution.base import METHODS, Progress, explain_many, offers, parameters
+from xaitools.audit.assess import STEPS, probability
 from xaitools.errors import MethodError, ModelError, XaiError
 from xaitools.locations import data_root, part
 from xaitools.metrics.compare import compare
+from xaitools.metrics.maps import blurred, flipping, strongest
 from xaitools.report.store import save_explanation
 from xaitools.serve import python_allowed
-from xaitools.types import Attribution, Explanation, Prediction
+from xaitools.targets import bind
+from xaitools.types import Attribution, Explanation, Prediction, Sample, Trace
 from xaitools.zoo.bounded import bounded
 
 ROUNDS = 5
@@ -126,6 +130,43 @@ def _explain(asked: _Asked) -> Attribution:
             seed=question.seed, prediction=prediction, sample=question.picture.sample,
             truth_classes=question.picture.truth_classes, progress=asked.progress, **dict(question.params),
         )[0]  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def trace(loaded: Loaded, picture: Picture) -> Trace:
+    """How a detector came to its boxes."""
+    with loaded.lock, _plainly(loaded.name):
+        return loaded.model.trace(picture.sample.image)
+
+
+@lru_cache(maxsize=32)
+def deletion(question: Question) -> Deletion | None:
+    """What is left of the score while the strongest pixels of a map are blurred away; None of a map that is zero everywhere."""
+    loaded, picture = question.loaded, question.picture
+    values, image, fill = explain(question).values, picture.sample.image, blurred(picture.sample.image)
+    decision = bind(question.target, predict(loaded, picture), picture.sample, picture.truth_classes)
+    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(question.seed))
+    scores = probability(loaded.model, decision)
+    with loaded.lock, _plainly(loaded.name):
+        curves = [flipping(scores, image, each, fill, steps=STEPS) for each in (values, noise)]
+    return None if curves[0] is None or curves[1] is None else Deletion(*(tuple(curve.tolist()) for curve in curves))
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Scores at equal steps from nothing deleted to all: by a map's own order, and in random order."""
+
+    ordered: tuple[float, ...]
+    random: tuple[float, ...]
+
+
+@lru_cache(maxsize=16)
+def deleted(question: Question, share: float) -> Picture:
+    """The picture with that share of the strongest pixels of a map blurred away."""
+    sample = question.picture.sample
+    gone = strongest(explain(question).values, share)
+    image = torch.where(gone, blurred(sample.image), sample.image)
+    return made(Sample(sample.id, image), question.picture.source, f"{share:.0%} of {sample.id} deleted")
 
 
 @lru_cache(maxsize=8)

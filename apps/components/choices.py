@@ -117,9 +117,9 @@ def choose_dataset() -> str | None:
 
 def _pictures_field() -> str:
     offered = [*sources.offered(), *sources.SENT]
-    here = st.query_params.get("data", st.session_state.get("data", offered[0]))
+    typed = [text for text in (st.query_params.get("data"), st.session_state.get("data")) if text]
     return st.selectbox(
-        "Pictures", list(dict.fromkeys([*offered, here])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
+        "Pictures", list(dict.fromkeys([*offered, *typed])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
         help=DATA_HELP,
     )  # fmt: skip
 

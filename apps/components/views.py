@@ -11,12 +11,16 @@ import pointing
 import streamlit as st
 from cached import Question
 from PIL import ImageColor
-from sources import Picture
+from sources import Picture, as_rgb
 
 from xaitools.attribution.base import METHODS
 from xaitools.errors import XaiError
 from xaitools.report.colours import class_colours, map_rgb, overlay_rgb
-from xaitools.report.figures import number
+from xaitools.report.figures import figure_bytes, number
+from xaitools.report.ledger import ledger_figure
+from xaitools.report.panels import TITLES, panels_figure
+from xaitools.report.shares import is_lrp, ledger_words
+from xaitools.report.trace import trace_figure
 from xaitools.targets import Target, bind
 from xaitools.types import Attribution, Prediction, Refusal
 
@@ -57,7 +61,7 @@ def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, cou
         if index < count or chosen:
             title = pointing.titled(box, prediction)
             written = title if count <= LABELLED or chosen else str(index)
-            boxes.append(Box(tuple(xyxy), title, written, colours[label], _ink(colours[label]), chosen))
+            boxes.append(Box(tuple(xyxy), title, written, colours[label], ink(colours[label]), chosen))
     if target is not None and target.kind == "given":
         boxes.append(Box(target.place, "the drawn box", target.name or "", "#ffffff", chosen=True))
     picture(
@@ -116,7 +120,7 @@ def _outline(region: np.ndarray) -> np.ndarray:
     return region & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
 
 
-def _ink(colour: str) -> str:
+def ink(colour: str) -> str:
     red, green, blue = ImageColor.getrgb(colour)
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
 
@@ -133,26 +137,61 @@ def answer(question: Question) -> Attribution | Refusal:
 
 
 def show_map(
-    shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick = nowhere, key: str = "map"
-) -> None:
-    """A map whose colours end at ``limit``; ``blend`` leads from the picture (0) over the overlay (0.5) to the map (1)."""
+    shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick = nowhere, key: str = "map",
+    least: float = 0.0,
+) -> None:  # fmt: skip
+    """A map whose colours end at ``limit``; ``blend`` leads from the picture (0) over the overlay (0.5) to the map (1).
+
+    What is weaker than the share ``least`` of the limit is not shown.
+    """
     target, values = Target.parse(result.target), result.values.numpy()
     y, x = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     colours = tuple(f"rgb({red} {green} {blue})" for red, green, blue in map_rgb(np.linspace(-1, 1, 41)[None], 1)[0])
     picture(
-        _blended(shot, values, limit, blend), key=f"{key} {result.method}", on_pick=on_pick, point=_point(target),
-        boxes=[Box(box, "", "", "#ffffff")] if (box := _box(target, prediction)) else (),
+        _blended(shot, np.where(np.abs(values) >= least * limit, values, 0), limit, blend), key=f"{key} {result.method}", on_pick=on_pick,
+        point=_point(target), boxes=[Box(box, "", "", "#ffffff")] if (box := _box(target, prediction)) else (),
         bar=Bar(number(-limit), number(limit), colours),
         alt=f"{result.method} map for {result.target}: {number(values.min())} to {number(values.max())}, strongest at x {x}, y {y}.",
     )  # fmt: skip
-    total = number(float(values.sum(dtype=np.float64)))
+    total = float(values.sum(dtype=np.float64))
     params = ", ".join(f"{name} {value}" for name, value in result.params.items())
-    note(f"{_reading(result)} {number(result.score)}", f"sum of the map {total}", f"{result.seconds:.2f} s", params, *result.notes)
+    hidden = f"weaker than {number(least * limit)} not shown" if least else ""
+    note(
+        f"{_reading(result)} {number(result.score)}",
+        f"sum of the map {number(total)}",
+        f"{result.seconds:.2f} s",
+        params,
+        hidden,
+        *result.notes,
+    )
     note((METHODS[result.method].function.__doc__ or "").partition("\n")[0])
     if result.ledger:
-        with st.popover("Ledger"):
-            note("What each layer absorbed; with the sum of the map it makes up the score")
-            st.dataframe([{"layer": layer, "absorbed": absorbed} for layer, absorbed in result.ledger], hide_index=True)
+        show_ledger(result, total)
+
+
+def show_ledger(result: Attribution, total: float) -> None:
+    """Where the score went, in words, as bars of the layers and as numbers."""
+    layers = is_lrp(result.method) and result.score
+    words = ledger_words(result.score, total, result.ledger or ()) if layers else ""
+    if words:
+        note(words)
+    with st.popover("Ledger"):
+        note("What each layer absorbed; with the sum of the map it makes up the score")
+        if layers:
+            st.image(figure_bytes(ledger_figure(result, width_mm=120.0), "png", 150), alt=f"Bars of the layers: {words}.")
+        st.dataframe([{"layer": layer, "absorbed": absorbed} for layer, absorbed in result.ledger or ()], hide_index=True)
+
+
+def show_made(shot: Picture, result: Attribution) -> None:
+    """What a method made beside its map: five panels, a picture of its own, the steps of a detector."""
+    about = f"{result.method} for {result.target}"
+    if result.panels is not None:
+        st.image(figure_bytes(panels_figure(result), "png", 150), width="stretch", alt=f"The five panels of {about}: {', '.join(TITLES)}.")
+    if result.image is not None:
+        st.image(as_rgb(result.image), width=320, alt=f"The picture that {about} made.")
+    if result.trace is not None:
+        drawing = trace_figure(result, image=shot.sample.image)
+        st.image(figure_bytes(drawing, "png", 150), width="stretch", alt=f"How the detector came to its boxes, step by step, {about}.")
 
 
 def _reading(result: Attribution) -> str:

@@ -13,7 +13,9 @@ import streamlit as st
 from cached import Question
 from components.aiming import choose_target, point_at, shown
 from components.choices import choose_model, choose_picture
-from components.views import answer, show_map, show_prediction
+from components.deleting import show_deletion
+from components.steps import show_steps
+from components.views import answer, show_made, show_map, show_prediction
 from components.words import plain, refusal
 
 from xaitools.attribution.base import METHODS
@@ -24,6 +26,7 @@ from xaitools.types import Attribution, Explanation, Prediction, Refusal
 
 FAVOURITES = ("lrp", "saliency", "gradient-x-input")
 BLEND_HELP = "0 is the picture; 50 lets it through where the map is weak; 100 is the map in the colours of its bar"
+WEAK_HELP = "Of the limit where the colours end; the numbers stay those of the whole map"
 SCALE_HELP = "each: every map at its own limit; shared: all maps at the largest one"
 
 
@@ -44,6 +47,7 @@ def page() -> None:
     left, right = st.columns([5, 7], gap="medium")
     with left:
         target = look(shot, prediction)
+        show_steps(loaded, shot)
     with right:
         if isinstance(target, TargetError):
             refusal(target)
@@ -72,9 +76,10 @@ def explain(loaded: cached.Loaded, shot: sources.Picture, prediction: Prediction
     start = [name for name in FAVOURITES if name in known][:2]
     methods = first.multiselect("Methods", known, start, key="method", bind="query-params", select_all=False)
     text = second.text_input("Settings", key="set", bind="query-params", placeholder="METHOD.NAME=VALUE", help=_settings_help(methods))
-    first, second = st.columns([3, 2])
+    first, second, third = st.columns([3, 3, 3])
     blend = first.slider("Picture – overlay – map", 0, 100, 50, 5, key="blend", bind="query-params", help=BLEND_HELP)
-    scale = second.segmented_control(
+    least = second.slider("Hide weaker than", 0, 90, 0, 5, key="weak", bind="query-params", format="%d %%", help=WEAK_HELP)
+    scale = third.segmented_control(
         "Colours end", ["each", "shared"], default="each", required=True, key="scale", bind="query-params", help=SCALE_HELP
     )
     try:
@@ -83,7 +88,8 @@ def explain(loaded: cached.Loaded, shot: sources.Picture, prediction: Prediction
         refusal(error)
         return
     questions = [Question(loaded, shot, str(target), name, settings.get(name, ())) for name in methods]
-    results = show_maps(questions, prediction, blend / 100, scale == "shared")
+    results = show_maps(questions, prediction, blend / 100, least / 100, scale == "shared")
+    show_deletion(questions, results)
     limits = [limit_of(each.values) for each in results if isinstance(each, Attribution)]
     if limits:
         explanation = Explanation(
@@ -97,7 +103,9 @@ def _settings_help(methods: Sequence[str]) -> str:
     return "Parameters of the chosen methods, with their defaults: " + (plain(", ".join(known)) or "none")
 
 
-def show_maps(questions: Sequence[Question], prediction: Prediction, blend: float, shared: bool) -> list[Attribution | Refusal]:
+def show_maps(
+    questions: Sequence[Question], prediction: Prediction, blend: float, least: float, shared: bool
+) -> list[Attribution | Refusal]:
     """The maps side by side, each as soon as it is there; on one scale when all are."""
     on_pick = partial(point_at, prediction)
     slots = [slot for _ in questions[::2] for slot in st.columns(2)][: len(questions)]
@@ -109,11 +117,14 @@ def show_maps(questions: Sequence[Question], prediction: Prediction, blend: floa
             if isinstance(result, Refusal):
                 refusal(result.error)
             elif not shared:
-                show_map(question.picture, prediction, result, limit_of(result.values), blend, on_pick)
+                show_map(question.picture, prediction, result, limit_of(result.values), blend, on_pick, least=least)
     made = [(slot, result) for slot, result in zip(slots, results, strict=True) if isinstance(result, Attribution)]
     for slot, result in made if shared else []:
         with slot:
-            show_map(questions[0].picture, prediction, result, max(limit_of(each.values) for _, each in made), blend, on_pick)
+            limit = max(limit_of(each.values) for _, each in made)
+            show_map(questions[0].picture, prediction, result, limit, blend, on_pick, least=least)
+    for _, result in made:
+        show_made(questions[0].picture, result)
     return results
 
 
