@@ -10,9 +10,11 @@ from typing import Any
 
 import cached
 import pointing
+import results
 import sources
 import streamlit as st
 from cached import Loaded, Question
+from components.charts import drop_rows
 from components.choices import choose_picture, family_of
 from components.views import answer, show_map, show_prediction
 from components.words import note, plain, refusal
@@ -48,6 +50,7 @@ def page() -> None:
         document = cached.compared(models)
     with place:
         show_numbers(document)
+        show_robustness(names)
     show_pair(models)
 
 
@@ -92,6 +95,30 @@ def show_numbers(document: Facts) -> None:
             st.download_button("Numbers", lambda: json.dumps(as_json(document), indent=1), "compare.json", on_click="ignore")
     words = [word for row in document["rows"] for word in ("--model", row["model"])]
     st.code(shlex.join(["xaitools", "compare", *words, "--out", "compare"]), language="bash", wrap_lines=True)
+
+
+def show_robustness(names: Sequence[str]) -> None:
+    """Drops that a probe or an audit in the runs folder has measured; nothing where none has."""
+    st.markdown("##### Robustness, where a run has measured it")
+    rows = []
+    for run in [*results.runs("probe"), *results.runs("audit")]:
+        for model, folder in run.reports:
+            if model in names:
+                rows += [measured(run, each) for each in drop_rows({model: results.report(folder)})]
+    if rows:
+        rows.sort(key=lambda row: (row["data"], row["family"], row["probe"], names.index(row["model"])))
+        st.dataframe(rows, hide_index=True)
+        note("drops of the metric in points, positive is worse; compare rows of the same data and probe only")
+    else:
+        note("no run in the runs folder has measured these models; the page Probe starts one")
+
+
+def measured(run: results.Run, row: Facts) -> dict[str, Any]:
+    interval = "" if row["low"] is None else f"{row['low']:.1f} to {row['high']:.1f}"
+    return {
+        "data": run.dataset, "family": row["family"], "probe": row["probe"], "model": row["model"], "drop": row["drop"],
+        "95 % interval": interval, "n": row["n"], "run": run.name,
+    }  # fmt: skip
 
 
 def _drawn(document: Facts, x: str, form: str) -> bytes:

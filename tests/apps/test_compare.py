@@ -1,10 +1,14 @@
 """The page Compare: numbers of the cards, costs as the command line measures them, and two models on one picture."""
 
+import json
+from pathlib import Path
+
 import cached
 import pytest
 
 from tests.apps.pages import checked, field, opened, pictures, words
 from xaitools import zoo
+from xaitools.locations import RUNS
 from xaitools.metrics.compare import compare
 
 DETECTOR, SEGMENTER, CLASSIFIER = "tiny-detector", "tiny-segmenter", "tiny-classifier"
@@ -47,3 +51,19 @@ def test_it_starts_with_the_best_of_each_task_and_measures_once(monkeypatch: pyt
     assert calls == [2]
     field(app, "models").set_value([]).run()
     assert checked(app).info[0].value == "Choose at least one model." and not pictures(app)
+
+
+def test_robustness_is_what_runs_have_measured_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUNS, str(tmp_path))
+    address = {"models": [SEGMENTER, DETECTOR], "map": "saliency"}
+    app = opened("compare", **address)
+    assert len(app.dataframe) == 1 and "no run in the runs folder has measured these models" in words(app)
+    row = {"family": "domain", "n": 7, "primary": {"value": 0.2, "drop": 0.051, "ci": [0.01, 0.09], "p": 0.1, "says": ""}}
+    for model in (SEGMENTER, "another"):
+        report = {"model": model, "dataset": "scenes:test", "metric": "mIoU", "n": 7, "clean": {}, "versions": {}, "warnings": [],
+                  "probes": {"fog": row, "night": row | {"primary": row["primary"] | {"drop": None, "ci": None}}}}  # fmt: skip
+        (tmp_path / model).mkdir()
+        (tmp_path / model / "report.json").write_text(json.dumps(report))
+    table = opened("compare", **address).dataframe[1].value
+    assert table["model"].tolist() == [SEGMENTER] * 2 and table["probe"].tolist() == ["fog", "night"] and set(table["n"]) == {7}
+    assert table["drop"].tolist()[0] == 5.1 and table["95 % interval"].tolist() == ["1.0 to 9.0", ""] and table["drop"].isna().tolist()[1]
