@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +39,8 @@ from xaitools.zoo.bounded import bounded
 
 ROUNDS = 5
 """So often the time of each of several models is taken, in turn."""
+AT_ONCE = 4
+"""Images for which a sweep holds the model."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,16 @@ def deletion(question: Question) -> Deletion | None:
     values, image, fill = explain(question).values, picture.sample.image, blurred(picture.sample.image)
     decision = bind(question.target, predict(loaded, picture), picture.sample, picture.truth_classes)
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(question.seed))
-    scores = probability(loaded.model, decision)
-    with loaded.lock, _plainly(loaded.name):
-        curves = [flipping(scores, image, each, fill, steps=STEPS) for each in (values, noise)]
+    ask = probability(loaded.model, decision)
+
+    def scores(images: Tensor) -> Tensor:
+        found = []
+        for few in images.split(AT_ONCE):  # between them another tab may have the model
+            with loaded.lock, _plainly(loaded.name):
+                found.append(ask(few))
+        return torch.cat(found)
+
+    curves = [flipping(scores, image, each, fill, steps=STEPS) for each in (values, noise)]
     return None if curves[0] is None or curves[1] is None else Deletion(*(tuple(curve.tolist()) for curve in curves))
 
 
@@ -171,11 +180,11 @@ def deleted(question: Question, share: float) -> Picture:
 
 @lru_cache(maxsize=8)
 def compared(models: tuple[Loaded, ...]) -> dict[str, Any]:
-    """The document of ``xaitools compare`` for models of the zoo, with the scores of their cards."""
-    with ExitStack() as held:
-        for loaded in sorted(models, key=lambda each: each.name):  # in one order, lest two tabs wait for each other
-            held.enter_context(loaded.lock)
-        return compare([loaded.model for loaded in models], rounds=ROUNDS)
+    """The document of ``xaitools compare`` for models of the zoo, with the scores of their cards.
+
+    It measures copies, so that no other tab waits for a model meanwhile.
+    """
+    return compare([zoo.load_model(loaded.string) for loaded in models], rounds=ROUNDS)
 
 
 def applicable(loaded: Loaded) -> list[str]:

@@ -33,7 +33,8 @@ def show_deletion(questions: Sequence[Question], results: Sequence[Attribution |
     share = second.slider("Pixels deleted", 0, 100, 10, 2, key="share", bind="query-params", format="%d %%")
     question = known[method]
     try:
-        curve = cached.deletion(question)
+        with st.spinner("The model looks at what is left ..."):
+            curve = cached.deletion(question)
         if curve is None:
             note("The map is zero everywhere; there is nothing to delete first.")
             return

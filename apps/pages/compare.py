@@ -38,7 +38,7 @@ def page() -> None:
     st.markdown("#### Compare: what is accuracy bought with?")
     cards = {name: zoo.card(name) for name in zoo.names()}
     names = st.multiselect(
-        "Models", list(cards), starting(cards), key="models", bind="query-params", max_selections=MOST, select_all=False,
+        "Models", list(cards), starting(cards), key="compared", bind="query-params", max_selections=MOST, select_all=False,
         help=f"At most {MOST} models of the zoo, with the scores of their cards; another dataset: xaitools compare --data",
     )  # fmt: skip
     if not names:

@@ -15,7 +15,7 @@ DETECTOR, SEGMENTER, CLASSIFIER = "tiny-detector", "tiny-segmenter", "tiny-class
 
 
 def test_numbers_are_those_of_the_cards_and_of_the_command_line() -> None:
-    app = opened("compare", models=[SEGMENTER, CLASSIFIER])
+    app = opened("compare", compared=[SEGMENTER, CLASSIFIER])
     table = app.dataframe[0].value.set_index("model")
     rows = {row["model"]: row for row in compare([zoo.load_model(name) for name in (SEGMENTER, CLASSIFIER)], rounds=3)["rows"]}
     for name in (SEGMENTER, CLASSIFIER):
@@ -30,7 +30,7 @@ def test_numbers_are_those_of_the_cards_and_of_the_command_line() -> None:
 
 
 def test_two_models_on_one_picture() -> None:
-    app = opened("compare", models=[DETECTOR, SEGMENTER], map="saliency", item="2")
+    app = opened("compare", compared=[DETECTOR, SEGMENTER], map="saliency", item="2")
     assert set(pictures(app)) == {"left picture", "left map saliency", "right picture", "right map saliency"}
     before = pictures(app)
     field(app, "map").set_value("gradient-x-input").run()
@@ -46,16 +46,16 @@ def test_it_starts_with_the_best_of_each_task_and_measures_once(monkeypatch: pyt
     monkeypatch.setattr(cached, "compare", lambda models, rounds: calls.append(len(models)) or compare(models, rounds=rounds))
     cached.compared.cache_clear()
     app = opened("compare", map="saliency")
-    assert set(field(app, "models").value) == {SEGMENTER, DETECTOR}
+    assert set(field(app, "compared").value) == {SEGMENTER, DETECTOR}
     field(app, "item").set_value(1).run()
     assert calls == [2]
-    field(app, "models").set_value([]).run()
+    field(app, "compared").set_value([]).run()
     assert checked(app).info[0].value == "Choose at least one model." and not pictures(app)
 
 
 def test_robustness_is_what_runs_have_measured_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RUNS, str(tmp_path))
-    address = {"models": [SEGMENTER, DETECTOR], "map": "saliency"}
+    address = {"compared": [SEGMENTER, DETECTOR], "map": "saliency"}
     app = opened("compare", **address)
     assert len(app.dataframe) == 1 and "no run in the runs folder has measured these models" in words(app)
     row = {"family": "domain", "n": 7, "primary": {"value": 0.2, "drop": 0.051, "ci": [0.01, 0.09], "p": 0.1, "says": ""}}
