@@ -1,4 +1,7 @@
-"""The browser application: ``xaitools dashboard``.  A page is one file in ``pages``; this one lists them."""
+"""The browser application: ``xaitools dashboard``.  A page is one file in ``screens``; this one lists them.
+
+A folder called ``pages`` would make streamlit open a page without this file when its address is the first that is asked for.
+"""
 
 from pathlib import Path
 
@@ -11,5 +14,5 @@ PAGES = ("inspect", "probe", "audit", "data", "compare", "about")
 # no icons here: streamlit would fetch them from another host
 st.set_page_config(page_title="xaitools", layout="wide")
 st.html(HERE / "dashboard.css")
-pages = [st.Page(HERE / "pages" / f"{name}.py", title=name.capitalize(), default=name == PAGES[0]) for name in PAGES]
+pages = [st.Page(HERE / "screens" / f"{name}.py", title=name.capitalize(), default=name == PAGES[0]) for name in PAGES]
 st.navigation(pages, position="top").run()

@@ -15,7 +15,7 @@ def opened(name: str, /, **address: Any) -> AppTest:
     app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
     app.query_params.update(address)
     if name != "inspect":
-        app.switch_page(str(part("apps") / "pages" / f"{name}.py"))
+        app.switch_page(str(part("apps") / "screens" / f"{name}.py"))
     return checked(app.run())
 
 

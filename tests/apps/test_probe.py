@@ -62,7 +62,7 @@ def open_probe(**address: Any) -> AppTest:
     app.run()
     app.query_params.clear()
     app.query_params.update(address)
-    app.switch_page("pages/probe.py")
+    app.switch_page("screens/probe.py")
     return checked(app.run())
 
 

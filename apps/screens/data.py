@@ -74,7 +74,7 @@ def browse(loaded: Loaded, text: str) -> None:
         gallery(tiles, key="gallery", coarse=coarse, on_open=lambda item: st.session_state.update(item=item, opening=True))
         if st.session_state.pop("opening", False):
             st.session_state.target = ""
-            st.switch_page("pages/inspect.py")
+            st.switch_page("screens/inspect.py")
     else:
         st.info("No image here has what is asked for; take more images at a time, another page, or fewer conditions.")
     for item, each in zip(items, looks, strict=True):

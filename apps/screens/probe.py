@@ -152,7 +152,7 @@ def open_live(at: dict[str, Any]) -> None:
 
 
 def inspect_link(model: str, dataset: str, item: int, label: str) -> None:
-    st.page_link("pages/inspect.py", label=label, query_params={"model": model, "data": dataset, "item": str(item)}, width="stretch")
+    st.page_link("screens/inspect.py", label=label, query_params={"model": model, "data": dataset, "item": str(item)}, width="stretch")
 
 
 def files(run: results.Run) -> None:
