@@ -8,8 +8,8 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).parent
-PAGES = ("inspect", "probe", "audit", "data", "compare", "about")
-"""In the order in which the navigation shows them."""
+# comments, not strings: streamlit would show a string on the page
+PAGES = ("inspect", "probe", "audit", "data", "compare", "about")  # in the order of the navigation
 
 # no icons here: streamlit would fetch them from another host
 st.set_page_config(page_title="xaitools", layout="wide")

@@ -21,7 +21,7 @@ from .words import note, refusal
 AS_DRAWN = "as drawn"
 FACTORS = {
     "background": BACKGROUNDS, "light": LIGHTS, "texture": TEXTURES, "pose": tuple(f"{72 * turn}°" for turn in range(5)),
-    "tag": ("none", "tag"), "cooccurrence": ("alone", "companion"),
+    "tag": ("no tag", "tag"), "cooccurrence": ("no companion", "companion"),
 }  # fmt: skip
 """The values of each factor that a scene has, in the order of their numbers."""
 NAMES = {"cooccurrence": "companion", "texture": "texture of all objects", "pose": "pose of all objects"}
@@ -40,7 +40,7 @@ def draw_scenes(loaded: Loaded) -> None:
     crop = 64 if loaded.model.task == "classification" else None
     with right:
         places = st.columns(2, gap="medium")
-        for place, title, changes in zip(places, ("as its numbers say", "as chosen"), ((), factors), strict=True):
+        for place, title, changes in zip(places, ("as drawn", "as chosen"), ((), factors), strict=True):
             with place:
                 st.markdown(f"**{title}**")
                 shot = scene(int(seed), int(index), changes, crop)
@@ -56,17 +56,18 @@ def scene(seed: int, index: int, factors: tuple[tuple[str, int], ...], crop: int
     """The scene ``index`` of scenes:test with that seed, with ``factors`` set and all else as it was."""
     scenes = Scenes("test", n=index + 1, seed=seed, crop=crop)
     sample = scenes.redraw(index, **dict(factors))
-    told = ", ".join(f"{NAMES.get(name, name)} {_value(name, sample.tags[name])}" for name in FACTORS)
+    told = ", ".join(_value(name, sample.tags[name]) for name in FACTORS)
     return sources.made(sample, (scenes.name, "--item", sample.id), told, scenes.semantic_classes)
 
 
 def _value(name: str, value: Any) -> str:
-    """The value of a factor in words, of one for each object all of them.
+    """A factor in words; one that each object has by itself with all its values.
 
     >>> _value("background", 1), _value("pose", (0, 2)), _value("tag", True)
-    ('meadow', '0°, 144°', 'tag')
+    ('background meadow', 'pose 0° and 144°', 'tag')
     """
-    return ", ".join(FACTORS[name][int(each)] for each in (value if isinstance(value, tuple) else (value,)))
+    said = " and ".join(FACTORS[name][int(each)] for each in (value if isinstance(value, tuple) else (value,)))
+    return said if name in ("tag", "cooccurrence") else f"{name} {said}"
 
 
 def _show(loaded: Loaded, shot: sources.Picture, key: str) -> None:

@@ -18,7 +18,7 @@ from xaitools.report.colours import class_colours, map_rgb
 from xaitools.types import KEPT, SUPPRESSED, UNRANKED, Trace
 
 from .picture import Box, picture
-from .views import ink, nowhere
+from .views import ink
 from .words import note, refusal
 
 MOST = 300
@@ -61,7 +61,7 @@ def show_steps(loaded: Loaded, shot: Picture) -> None:
     rows = step.rows[step.trace.scores[step.rows].argsort(descending=True, stable=True)]
     boxes = [box_of(step, row, place < NAMED) for place, row in enumerate(rows[:MOST].tolist())]
     picture(
-        shot.rgb, key="step picture", boxes=boxes[::-1], on_pick=nowhere, alt=f"{shot.sample.id}, {step.name}: {step.words}.",
+        shot.rgb, key="step picture", boxes=boxes[::-1], alt=f"{shot.sample.id}, {step.name}: {step.words}.",
         hint=f"{len(boxes)} of {len(rows)} boxes" if len(boxes) < len(rows) else f"{len(rows)} boxes",
     )  # fmt: skip
     before = int((trace.finals >= 0).sum())

@@ -34,13 +34,9 @@ LABELLED = 12
 """With more boxes than these, only numbers stand at them."""
 
 
-def nowhere(pick: Mapping[str, Any]) -> None:
-    """Of a picture that is only looked at."""
-
-
 def show_prediction(
     shot: Picture, prediction: Prediction, target: Target | None = None, *, count: int | None = None, strength: float = 0.45,
-    on_pick: Pick = nowhere, key: str = "picture",
+    on_pick: Pick | None = None, key: str = "picture",
 ) -> None:  # fmt: skip
     """The prediction on the picture: of boxes the first ``count`` (those with a score of a half), of segments with ``strength``."""
     if prediction.semantic is not None:
@@ -51,7 +47,7 @@ def show_prediction(
         show_classes(shot, prediction, target, on_pick, key)
 
 
-def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, count: int, on_pick: Pick, key: str) -> None:
+def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, count: int, on_pick: Pick | None, key: str) -> None:
     """The first ``count`` boxes, and the chosen one."""
     colours = class_colours(prediction.labels.tolist())
     boxes = []
@@ -67,11 +63,11 @@ def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, cou
     picture(
         shot.rgb, key=key, boxes=boxes, draws=True, on_pick=on_pick,
         alt=f"{shot.sample.id} with {count} boxes: {', '.join(box.name for box in boxes[:LABELLED]) or 'none'}.",
-        hint=f"{count} of {len(prediction.labels)} boxes · click one, or drag around what was missed",
+        hint=f"{count} of {len(prediction.labels)} boxes" + (" · click one, or drag around what was missed" if on_pick else ""),
     )  # fmt: skip
 
 
-def show_segments(shot: Picture, prediction: Prediction, target: Target | None, strength: float, on_pick: Pick, key: str) -> None:
+def show_segments(shot: Picture, prediction: Prediction, target: Target | None, strength: float, on_pick: Pick | None, key: str) -> None:
     """Every class in its colour, ``strength`` 0 to 1; a button for each."""
     labels, semantic = prediction.labels.tolist(), prediction.semantic.numpy()
     colours = class_colours(labels)
@@ -89,11 +85,11 @@ def show_segments(shot: Picture, prediction: Prediction, target: Target | None, 
     picture(
         shot.rgb, key=key, layer=layer, chips=chips, point=_point(target), on_pick=on_pick,
         alt=f"{shot.sample.id} divided into {', '.join(chip.label for chip in chips)}.",
-        hint="click a place, or choose a segment below",
+        hint="click a place, or choose a segment below" if on_pick else "",
     )  # fmt: skip
 
 
-def show_classes(shot: Picture, prediction: Prediction, target: Target | None, on_pick: Pick, key: str) -> None:
+def show_classes(shot: Picture, prediction: Prediction, target: Target | None, on_pick: Pick | None, key: str) -> None:
     """The picture as it is; a button for each of the most probable classes."""
     chips = []
     for label, score in zip(prediction.labels[:SHOWN].tolist(), prediction.scores[:SHOWN].tolist(), strict=True):
@@ -102,7 +98,7 @@ def show_classes(shot: Picture, prediction: Prediction, target: Target | None, o
         chips.append(Chip(f"{name} {score:.1%}", str(Target("class", name)), "#808080", chosen))
     picture(
         shot.rgb, key=key, chips=chips, on_pick=on_pick, alt=f"{shot.sample.id}: {', '.join(chip.label for chip in chips)}.",
-        hint="the answer belongs to the whole picture; choose a class below",
+        hint="the answer belongs to the whole picture; choose a class below" if on_pick else "",
     )  # fmt: skip
 
 
@@ -137,7 +133,7 @@ def answer(question: Question) -> Attribution | Refusal:
 
 
 def show_map(
-    shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick = nowhere, key: str = "map",
+    shot: Picture, prediction: Prediction, result: Attribution, limit: float, blend: float, on_pick: Pick | None = None, key: str = "map",
     least: float = 0.0,
 ) -> None:  # fmt: skip
     """A map whose colours end at ``limit``; ``blend`` leads from the picture (0) over the overlay (0.5) to the map (1).

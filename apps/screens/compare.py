@@ -26,8 +26,7 @@ from xaitools.report.colours import limit_of
 from xaitools.report.compare import SAID, compare_figure, figure_bytes
 from xaitools.types import Refusal
 
-MOST = 6
-"""Models at one time; more are not kept in memory."""
+MOST = 6  # models at one time; more are not kept in memory
 
 FAVOURITES = ("lrp", "saliency", "occlusion-drise")
 AXES = {"gflops": "operations of one image", "train_petaflop": "operations of training"}
