@@ -91,7 +91,7 @@ def show_cluster(run: results.Run, report: Facts) -> None:
                 st.image(still.png, width="stretch", caption=plain(member.item), alt=still.words)
                 target = next(target for item, target in keys if item == member.item)
                 at = {"model": loaded.name, "data": dataset, "item": str(places[member.item]), "target": target}
-                st.page_link("pages/inspect.py", label="Inspect", query_params=at)
+                st.page_link("screens/inspect.py", label="Inspect", query_params=at)
 
 
 def _said(name: str, cluster: Facts) -> str:

@@ -77,7 +77,7 @@ def open_audit(**address: Any) -> AppTest:
     app.run()
     app.query_params.clear()
     app.query_params.update(address)
-    app.switch_page("pages/audit.py")
+    app.switch_page("screens/audit.py")
     return checked(app.run())
 
 
