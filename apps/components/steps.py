@@ -23,7 +23,7 @@ from .words import note, refusal
 
 MOST = 300
 """Boxes that are drawn of one step, the strongest."""
-NAMED = 12
+NAMED = 6
 
 HELP = "From the anchors or cells that the network looks at to the boxes that suppression leaves"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from xaitools import zoo
 from xaitools.errors import XaiError
 from xaitools.files import plain as as_json
 from xaitools.report.colours import limit_of
-from xaitools.report.compare import SAID, compare_figure, figure_bytes
+from xaitools.report.compare import compare_figure, figure_bytes
 from xaitools.types import Refusal
 
 MOST = 6  # models at one time; more are not kept in memory
@@ -54,11 +55,13 @@ def page() -> None:
 
 
 def starting(cards: Mapping[str, Facts]) -> list[str]:
-    """The two most accurate segmenters and detectors of drawn scenes."""
+    """The two most accurate segmenters and detectors of those that were judged on the same drawn scenes."""
     chosen = []
     for task in ("segmentation", "detection"):
         of_task = [name for name, card in cards.items() if card["task"] == task and family_of(card) == "scenes"]
-        chosen += sorted(of_task, key=lambda name: -cards[name]["scores"]["test"]["value"])[:2]
+        data = Counter(cards[name]["data"]["test"] for name in of_task).most_common(1)
+        same = [name for name in of_task if cards[name]["data"]["test"] == data[0][0]]
+        chosen += sorted(same, key=lambda name: -cards[name]["scores"]["test"]["value"])[:2]
     return chosen
 
 
@@ -87,7 +90,6 @@ def show_numbers(document: Facts) -> None:
             f"{row['model']} {row['metric']} {row['value']:.3f} at {row[x]:.3g}" for row in document["rows"] if row["value"] and row[x]
         ]
         st.image(_drawn(document, x, "png"), width="stretch", alt=f"Accuracy against {AXES[x]}: {'; '.join(words)}.")
-        note(f"{SAID[x]}; bars are 95 % intervals of the card's test images, areas are proportional to parameters")
         with st.container(horizontal=True):
             for form in ("pdf", "svg"):
                 st.download_button(f"Figure {form.upper()}", partial(_drawn, document, x, form), f"compare.{form}", on_click="ignore")
@@ -146,20 +148,22 @@ def show_pair(models: Sequence[Loaded]) -> None:
 
 
 def show_side(loaded: Loaded, shot: sources.Picture, method: str, side: str) -> None:
-    st.markdown(f"**{plain(loaded.name)}**")
     try:
         prediction = cached.predict(loaded, shot)
         target = pointing.resolve("top", prediction)
     except XaiError as error:
         refusal(error)
         return
-    show_prediction(shot, prediction, target, key=f"{side} picture")
-    st.markdown(f"Why {plain(pointing.spoken(target, prediction))}?")
-    result = answer(Question(loaded, shot, str(target), method))
-    if isinstance(result, Refusal):
-        refusal(result.error)
-    else:
-        show_map(shot, prediction, result, limit_of(result.values), 0.5, key=f"{side} map")
+    st.markdown(f"**{plain(loaded.name)}**: why {plain(pointing.spoken(target, prediction))}?")
+    first, second = st.columns(2)
+    with first:
+        show_prediction(shot, prediction, target, key=f"{side} picture")
+    with second:
+        result = answer(Question(loaded, shot, str(target), method))
+        if isinstance(result, Refusal):
+            refusal(result.error)
+        else:
+            show_map(shot, prediction, result, limit_of(result.values), 0.5, key=f"{side} map")
 
 
 page()
