@@ -53,7 +53,7 @@ def section(title: str, entries: Mapping[str, About], sought: str, members: bool
 
 def card(name: str, about: About) -> None:
     st.markdown(f"**{plain(name)}**  \n{plain(about.means)}")
-    st.markdown(f"*Do not trust it blindly:* {plain(about.doubt)}")
+    st.markdown(f"*When not to trust it:* {plain(about.doubt)}")
     note(about.paper)
 
 

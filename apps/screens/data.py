@@ -99,11 +99,14 @@ def matches(each: looking.Look, wrong: Sequence[str], sized: Sequence[str]) -> b
 
 
 def tile(loaded: Loaded, text: str, item: int, each: looking.Look) -> Tile:
-    count = Counter(event.what for event in each.events)
-    wrong = ", ".join(f"{count[what]} {what}" for what in ERRORS if count[what])
+    parts = []
+    for what in ERRORS:
+        count = Counter(event.name for event in each.events if event.what == what)
+        if count:
+            parts.append(f"{what} " + ", ".join(name if often == 1 else f"{often} {name}" for name, often in count.items()))
     pictures = [(each.truth, f"{each.id}, annotated"), (each.guess, f"{each.id}, found: {each.said}")]
     href = "./?" + urlencode({"model": loaded.name, "data": text, "item": item})
-    return Tile(item, f"{item} · {each.id}", href, pictures, each.said, wrong)
+    return Tile(item, f"{item} · {each.id}", href, pictures, each.said, " · ".join(parts))
 
 
 def show_confusion(looks: Sequence[looking.Look], loaded: Loaded, score: float) -> None:
@@ -114,17 +117,18 @@ def show_confusion(looks: Sequence[looking.Look], loaded: Loaded, score: float) 
     table = found["table"]
     st.markdown(f"##### What was taken for what, n = {len(looks)} images")
     unit = found.get("counts", "boxes")
-    parts = [f"a row is what is annotated, a column what is found; {unit}"]
+    parts = [f"a row is what is annotated, a column what is found; {'% of its pixels' if unit == 'pixels' else unit}"]
     if "precision" in found:
         parts += [f"{name} {_sure(found[name], found[f'{name}_ci'])}" for name in ("precision", "recall")]
         parts.append(f"boxes with a score of at least {score:g}, right from IoU {found['iou']:g} on")
     note(*parts)
     used = [place for place, name in enumerate(table["columns"]) if _met(table, place, name)]
+    shares = unit == "pixels"
     rows = [
-        {"annotated": name, **{table["columns"][place]: counts[place] for place in used}}
-        for name, counts in zip(table["rows"], table["counts"], strict=True)
-        if any(counts)
-    ]
+        {"annotated": name, **({unit: sum(counts)} if shares else {}),
+         **{table["columns"][place]: round(100 * counts[place] / sum(counts), 1) if shares else counts[place] for place in used}}
+        for name, counts in zip(table["rows"], table["counts"], strict=True) if any(counts)
+    ]  # fmt: skip
     st.dataframe(rows, hide_index=True)
 
 
