@@ -71,10 +71,10 @@ def browse(loaded: Loaded, text: str) -> None:
     tiles = [tile(loaded, text, item, each) for item, each in chosen]
     if tiles:
         coarse = max(max(each.truth.shape) for _, each in chosen) < COARSE
-        gallery(tiles, key="gallery", coarse=coarse, on_open=lambda item: st.session_state.update(item=item, opening=True))
-        if st.session_state.pop("opening", False):
+        gallery(tiles, key="gallery", coarse=coarse, on_open=lambda item: st.session_state.update(opening=item))
+        if (item := st.session_state.pop("opening", None)) is not None:
             st.session_state.target = ""
-            st.switch_page("screens/inspect.py")
+            st.switch_page("screens/inspect.py", query_params=place_of(loaded, text, item))
     else:
         st.info("No image here has what is asked for; take more images at a time, another page, or fewer conditions.")
     for item, each in zip(items, looks, strict=True):
@@ -105,8 +105,12 @@ def tile(loaded: Loaded, text: str, item: int, each: looking.Look) -> Tile:
         if count:
             parts.append(f"{what} " + ", ".join(name if often == 1 else f"{often} {name}" for name, often in count.items()))
     pictures = [(each.truth, f"{each.id}, annotated"), (each.guess, f"{each.id}, found: {each.said}")]
-    href = "./?" + urlencode({"model": loaded.name, "data": text, "item": item})
-    return Tile(item, f"{item} · {each.id}", href, pictures, each.said, " · ".join(parts))
+    return Tile(item, f"{item} · {each.id}", "./?" + urlencode(place_of(loaded, text, item)), pictures, each.said, " · ".join(parts))
+
+
+def place_of(loaded: Loaded, text: str, item: int) -> dict[str, str]:
+    """The address at which Inspect shows the image."""
+    return {"model": loaded.name, "data": text, "item": str(item)}
 
 
 def show_confusion(looks: Sequence[looking.Look], loaded: Loaded, score: float) -> None:
