@@ -19,6 +19,9 @@ from xaitools.errors import XaiError
 from .words import note, plain, refusal
 
 ANSWERS, RESULTS = "Ask", "Runs"
+SHOWN_BY = {"probe": "show", "audit": "audit"}
+"""Key of the field of each page that says which part of it is shown."""
+
 SECONDS = 1.0
 """Between two looks at jobs that are not done."""
 
@@ -34,7 +37,7 @@ def pick(label: str, options: Mapping[str, str], key: str) -> str:
     asked = st.query_params.get(key)
     if state.get(key) not in options:
         state[key] = asked if asked in options else next(iter(options))
-    value = st.selectbox(label, list(options), key=key, format_func=lambda each: options[each])
+    value = st.selectbox(label, list(options), key=key, format_func=lambda each: options[each], persist_state="session")
     st.query_params[key] = value
     return value
 
@@ -87,7 +90,7 @@ def start(kind: str, models: Sequence[str], dataset: str, options: Sequence[str]
 def _asked(kind: str, models: Sequence[str], dataset: str, options: Sequence[str]) -> None:
     version = "/".join([code_version(), *(zoo.card(name)["weights"]["sha256"] for name in models)])
     state.awaited = jobs.ask(kind, models, dataset, options, version)
-    put("show", RESULTS)
+    put(SHOWN_BY[kind], RESULTS)
 
 
 def show_jobs(kind: str) -> None:
@@ -152,9 +155,10 @@ def choose_run(kind: str) -> results.Run | None:
     if not found:
         st.info(f"No {kind} has ended yet. Start one under {ANSWERS}, or put the folder of one into the runs folder.")
         return None
+    key = f"{kind}_run"
     if state.get("awaited") in found:
-        state.run = state.pop("awaited")
-    return found[pick("Run", {name: run.title for name, run in found.items()}, "run")]
+        state[key] = state.pop("awaited")
+    return found[pick("Run", {name: run.title for name, run in found.items()}, key)]
 
 
 def dataset_of(run: results.Run) -> str:

@@ -25,7 +25,7 @@ CARD = "model-card.md"
 def page() -> None:
     st.markdown("#### Audit: does the model decide for the wrong reason?")
     shown = st.segmented_control(
-        "Show", [ANSWERS, RESULTS], default=default("show", ANSWERS), required=True, key="show", bind="query-params",
+        "Show", [ANSWERS, RESULTS], default=default("audit", ANSWERS), required=True, key="audit", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     {ANSWERS: ask, RESULTS: look}[shown]()
@@ -49,7 +49,7 @@ def ask() -> None:
     allow = first.multiselect("Legitimate here", list(CUES), key="allow", bind="query-params", select_all=False,
                               help="A cue that makes the class, e.g. texture; what is found stays, marked.")  # fmt: skip
     robust = second.toggle("Attacks and distortions too", key="robust", bind="query-params", help="They get drops and no verdict.")
-    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params")
+    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seeded", bind="query-params")
     options = ["--limit", str(limit), "--explained", str(explained), *([] if robust else ["--no-robustness"])]
     options += [*(["--allow", ",".join(allow)] if allow else []), *(["--seed", str(seed)] if seed else [])]
     start("audit", [model], dataset, options, "Start the audit")

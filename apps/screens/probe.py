@@ -65,7 +65,7 @@ def ask() -> None:
     limit = first.number_input(f"Images, of {count}", 1, count, default("n", min(100, count), "min"), key="n", bind="query-params")
     explained = second.number_input("Explained images", 0, 1000, 16, key="relevance", bind="query-params",
                                     help="On so many it is asked where relevance lies before and after each change.")  # fmt: skip
-    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params")
+    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seeded", bind="query-params")
     if not (models and probes and severities):
         note("Choose a model, a family and a severity.")
         return
@@ -152,7 +152,7 @@ def open_live(at: dict[str, Any]) -> None:
 
 
 def inspect_link(model: str, dataset: str, item: int, label: str) -> None:
-    st.page_link("pages/inspect.py", label=label, query_params={"model": model, "data": dataset, "item": str(item)}, width="stretch")
+    st.page_link("screens/inspect.py", label=label, query_params={"model": model, "data": dataset, "item": str(item)}, width="stretch")
 
 
 def files(run: results.Run) -> None:
