@@ -76,6 +76,13 @@ def choose_dataset() -> tuple[str, int] | None:
         return None
 
 
+def choose_model_and_dataset() -> tuple[str, str, int] | None:
+    """A model, a dataset and how many items that has, or None after saying why there is none."""
+    model = st.selectbox("Model", zoo.names(), key="of", bind="query-params")
+    data = choose_dataset()
+    return None if data is None else (model, *data)
+
+
 def start(kind: str, models: Sequence[str], dataset: str, options: Sequence[str], label: str) -> None:
     """A button that starts the job, and the command that does the same."""
     st.button(label, type="primary", on_click=_asked, args=(kind, models, dataset, options), disabled=not models)

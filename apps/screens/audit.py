@@ -11,10 +11,9 @@ import streamlit as st
 from components import charts
 from components.clusters import show_cluster, show_transplant
 from components.findings import show_counterfactual, show_findings
-from components.run_list import ANSWERS, RESULTS, at_most, choose_dataset, choose_run, default, show_jobs, start
+from components.run_list import ANSWERS, RESULTS, at_most, choose_model_and_dataset, choose_run, default, show_jobs, start
 from components.words import note, plain, refusal
 
-from xaitools import zoo
 from xaitools.errors import XaiError
 from xaitools.probes import CUES
 
@@ -34,11 +33,10 @@ def page() -> None:
 def ask() -> None:
     first, second = st.columns(2, gap="medium")
     with first:
-        model = st.selectbox("Model", zoo.names(), key="of", bind="query-params")
-        data = choose_dataset()
-    if data is None:
+        chosen = choose_model_and_dataset()
+    if chosen is None:
         return
-    dataset, count = data
+    model, dataset, count = chosen
     at_most("n", count)
     at_most("explained", count)
     with second:

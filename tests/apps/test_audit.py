@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 import xaitools as xt
 from tests.apps.small_audit import DATA, MODEL, leave
 from tests.apps.test_inspect import checked, field, words
-from tests.apps.test_probe import charts, press
+from tests.apps.test_probe import charts, open_at, press
 from xaitools import zoo
 from xaitools.audit.decisions import Limits, chosen_of, measure_decisions
 from xaitools.audit.records import Memory
@@ -41,12 +41,7 @@ def finished(made: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def open_audit(**address: Any) -> AppTest:
-    app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
-    app.run()
-    app.query_params.clear()
-    app.query_params.update(address)
-    app.switch_page("screens/audit.py")
-    return checked(app.run())
+    return open_at("audit", **address)
 
 
 def tables(app: AppTest) -> str:

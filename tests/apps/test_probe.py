@@ -41,13 +41,17 @@ def finished(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def open_probe(**address: Any) -> AppTest:
+def open_at(screen: str, **address: Any) -> AppTest:
     app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
     app.run()
     app.query_params.clear()
     app.query_params.update(address)
-    app.switch_page("screens/probe.py")
+    app.switch_page(f"screens/{screen}.py")
     return checked(app.run())
+
+
+def open_probe(**address: Any) -> AppTest:
+    return open_at("probe", **address)
 
 
 def charts(app: AppTest) -> list[Any]:
