@@ -76,7 +76,7 @@ def show_cluster(run: results.Run, report: Facts) -> None:
             st.image(moving.mean_map(cluster["maps"][view]), width="stretch", caption=f"mean map of cluster {number + 1}, {title}",
                      alt=f"Mean relevance of {cluster['size']} decisions for {name}, {title}")  # fmt: skip
     keys = picked or list(zip(cluster["members"], cluster["targets"], strict=True))
-    st.markdown(f"**{len(keys)} decisions** chosen in the picture" if picked else _said(name, cluster))
+    st.markdown(f"**{len(keys)} decision{'s' * (len(keys) > 1)}** chosen in the picture" if picked else _said(name, cluster))
     got = recalled(run, report)
     if got is None:
         return

@@ -19,6 +19,9 @@ from xaitools.errors import XaiError
 from .words import note, plain, refusal
 
 ANSWERS, RESULTS = "Ask", "Runs"
+SHOWN_BY = {"probe": "show", "audit": "audit"}
+"""Key of the field of each page that says which part of it is shown."""
+
 SECONDS = 1.0
 """Between two looks at jobs that are not done."""
 
@@ -34,7 +37,7 @@ def pick(label: str, options: Mapping[str, str], key: str) -> str:
     asked = st.query_params.get(key)
     if state.get(key) not in options:
         state[key] = asked if asked in options else next(iter(options))
-    value = st.selectbox(label, list(options), key=key, format_func=lambda each: options[each])
+    value = st.selectbox(label, list(options), key=key, format_func=lambda each: options[each], persist_state="session")
     st.query_params[key] = value
     return value
 
@@ -73,6 +76,13 @@ def choose_dataset() -> tuple[str, int] | None:
         return None
 
 
+def choose_model_and_dataset() -> tuple[str, str, int] | None:
+    """A model, a dataset and how many items that has, or None after saying why there is none."""
+    model = st.selectbox("Model", zoo.names(), key="of", bind="query-params")
+    data = choose_dataset()
+    return None if data is None else (model, *data)
+
+
 def start(kind: str, models: Sequence[str], dataset: str, options: Sequence[str], label: str) -> None:
     """A button that starts the job, and the command that does the same."""
     st.button(label, type="primary", on_click=_asked, args=(kind, models, dataset, options), disabled=not models)
@@ -87,7 +97,7 @@ def start(kind: str, models: Sequence[str], dataset: str, options: Sequence[str]
 def _asked(kind: str, models: Sequence[str], dataset: str, options: Sequence[str]) -> None:
     version = "/".join([code_version(), *(zoo.card(name)["weights"]["sha256"] for name in models)])
     state.awaited = jobs.ask(kind, models, dataset, options, version)
-    put("show", RESULTS)
+    put(SHOWN_BY[kind], RESULTS)
 
 
 def show_jobs(kind: str) -> None:
@@ -152,9 +162,10 @@ def choose_run(kind: str) -> results.Run | None:
     if not found:
         st.info(f"No {kind} has ended yet. Start one under {ANSWERS}, or put the folder of one into the runs folder.")
         return None
+    key = f"{kind}_run"
     if state.get("awaited") in found:
-        state.run = state.pop("awaited")
-    return found[pick("Run", {name: run.title for name, run in found.items()}, "run")]
+        state[key] = state.pop("awaited")
+    return found[pick("Run", {name: run.title for name, run in found.items()}, key)]
 
 
 def dataset_of(run: results.Run) -> str:

@@ -11,10 +11,9 @@ import streamlit as st
 from components import charts
 from components.clusters import show_cluster, show_transplant
 from components.findings import show_counterfactual, show_findings
-from components.run_list import ANSWERS, RESULTS, at_most, choose_dataset, choose_run, default, show_jobs, start
+from components.run_list import ANSWERS, RESULTS, at_most, choose_model_and_dataset, choose_run, default, show_jobs, start
 from components.words import note, plain, refusal
 
-from xaitools import zoo
 from xaitools.errors import XaiError
 from xaitools.probes import CUES
 
@@ -25,7 +24,7 @@ CARD = "model-card.md"
 def page() -> None:
     st.markdown("#### Audit: does the model decide for the wrong reason?")
     shown = st.segmented_control(
-        "Show", [ANSWERS, RESULTS], default=default("show", ANSWERS), required=True, key="show", bind="query-params",
+        "Show", [ANSWERS, RESULTS], default=default("audit", ANSWERS), required=True, key="audit", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     {ANSWERS: ask, RESULTS: look}[shown]()
@@ -34,11 +33,10 @@ def page() -> None:
 def ask() -> None:
     first, second = st.columns(2, gap="medium")
     with first:
-        model = st.selectbox("Model", zoo.names(), key="of", bind="query-params")
-        data = choose_dataset()
-    if data is None:
+        chosen = choose_model_and_dataset()
+    if chosen is None:
         return
-    dataset, count = data
+    model, dataset, count = chosen
     at_most("n", count)
     at_most("explained", count)
     with second:
@@ -49,7 +47,7 @@ def ask() -> None:
     allow = first.multiselect("Legitimate here", list(CUES), key="allow", bind="query-params", select_all=False,
                               help="A cue that makes the class, e.g. texture; what is found stays, marked.")  # fmt: skip
     robust = second.toggle("Attacks and distortions too", key="robust", bind="query-params", help="They get drops and no verdict.")
-    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params")
+    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seeded", bind="query-params")
     options = ["--limit", str(limit), "--explained", str(explained), *([] if robust else ["--no-robustness"])]
     options += [*(["--allow", ",".join(allow)] if allow else []), *(["--seed", str(seed)] if seed else [])]
     start("audit", [model], dataset, options, "Start the audit")

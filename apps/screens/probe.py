@@ -12,7 +12,19 @@ import sources
 import streamlit as st
 from changing import Change
 from components import charts, stills
-from components.run_list import ANSWERS, RESULTS, at_most, choose_dataset, choose_run, dataset_of, default, put, show_jobs, start
+from components.run_list import (
+    ANSWERS,
+    RESULTS,
+    at_most,
+    choose_dataset,
+    choose_model_and_dataset,
+    choose_run,
+    dataset_of,
+    default,
+    put,
+    show_jobs,
+    start,
+)
 from components.words import note, plain, refusal
 
 from xaitools import zoo
@@ -65,7 +77,7 @@ def ask() -> None:
     limit = first.number_input(f"Images, of {count}", 1, count, default("n", min(100, count), "min"), key="n", bind="query-params")
     explained = second.number_input("Explained images", 0, 1000, 16, key="relevance", bind="query-params",
                                     help="On so many it is asked where relevance lies before and after each change.")  # fmt: skip
-    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params")
+    seed = third.number_input("Seed", 0, 2**31 - 1, 0, key="seeded", bind="query-params")
     if not (models and probes and severities):
         note("Choose a model, a family and a severity.")
         return
@@ -167,11 +179,10 @@ def files(run: results.Run) -> None:
 def live() -> None:
     first, second = st.columns(2, gap="medium")
     with first:
-        model = st.selectbox("Model", zoo.names(), key="of", bind="query-params")
-        data = choose_dataset()
-    if data is None:
+        chosen = choose_model_and_dataset()
+    if chosen is None:
         return
-    dataset, count = data
+    model, dataset, count = chosen
     loaded = cached.load(model)
     try:
         offered = changing.offered(loaded, dataset)

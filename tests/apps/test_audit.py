@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +15,21 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import xaitools as xt
+from tests.apps.small_audit import DATA, MODEL, leave
 from tests.apps.test_inspect import checked, field, words
-from tests.apps.test_probe import charts, press, runs, started  # noqa: F401
+from tests.apps.test_probe import charts, open_at, press
 from xaitools import zoo
 from xaitools.audit.decisions import Limits, chosen_of, measure_decisions
-from xaitools.audit.records import Folder, Memory
-from xaitools.audit.spray import Criteria, spray
-from xaitools.audit.transplant import transplant
-from xaitools.audit.verdict import ERRORS
-from xaitools.files import read_json, write_json
+from xaitools.audit.records import Memory
+from xaitools.files import write_json
 from xaitools.locations import RUNS, part
 from xaitools.probes import Context
-
-MODEL, DATA = "unet-scenes-tag", "scenes:test?n=24&shortcut=tag&prevalence=1&others=0"
-EVIDENCE = [
-    {"kind": "intervention", "says": "what is lost <b>", "value": 0.25, "ci": [0.2, 0.3], "threshold": 0.1, "n": 24},
-    {"kind": "further", "says": "artifact.paste costs 55.1 points"},
-]
-FINDINGS = [
-    {"shortcut": name, "about": f"about {name}", "verdict": verdict, "declared": False, "strength": strength, "ci": ci,
-     "evidence": EVIDENCE, "would_refute": "a control that costs as much"}
-    for name, verdict, strength, ci in [("domain", "no evidence", None, None), ("artifact", "relies", 0.515, [0.358, 0.668])]
-]  # fmt: skip
-FELL = {"explained": "arrow", "removed": "drop", "fall": 0.5, "ci": [0.1, 0.9], "found": 0.25, "control": 0.1, "beyond": 0.4,
-        "beyond_ci": [0.0, 0.8], "images": 4, "objects": 5, "undefined": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder with what an audit leaves behind, of few images: real decisions and clusters, findings by hand."""
     root = tmp_path_factory.mktemp("audits")
-    out = root / "mine"
-    context = Context(xt.load_dataset(DATA), xt.load_model(MODEL))
-    decisions = measure_decisions(context, range(24), Folder(out, "plan"), method="gradient-x-input")
-    two = tuple(each for each in decisions.made if decisions.classes[each.label] in ("arrow", "moon"))
-    found = spray(replace(decisions, made=two), criteria=Criteria(fewest=4, subsets=1))
-    cluster = found["arrow"]["clusters"][0]
-    cluster["suspicious"] = True
-    moved = transplant(context, decisions, "arrow", cluster, most=3)[0]
-    write_json(out / "run.json", {"identity": "plan"})
-    report = {
-        "model": MODEL, "dataset": DATA, "task": "segmentation", "n": 24, "metric": "mIoU", "clean": {"value": 0.9, "ci": [0.8, 0.95]},
-        "probes": {}, "versions": {}, "warnings": ["few images"], "seed": 0, "findings": FINDINGS, "error_rates": read_json(ERRORS),
-        "spray": found, "transplants": {"arrow": [moved]}, "decisions": {"method": "gradient-x-input", "note": "", "n": 24},
-        "counterfactual": {"note": "", "rows": [FELL], "score": "logit", "n": 4, "objects": 5},
-    }  # fmt: skip
-    write_json(out / "report.json", report)
+    leave(root / "mine")
     return root
 
 
@@ -73,39 +41,34 @@ def finished(made: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def open_audit(**address: Any) -> AppTest:
-    app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
-    app.run()
-    app.query_params.clear()
-    app.query_params.update(address)
-    app.switch_page("screens/audit.py")
-    return checked(app.run())
+    return open_at("audit", **address)
 
 
 def tables(app: AppTest) -> str:
     return "\n".join(each.proto.body for each in app.get("html"))
 
 
-def test_a_question_becomes_a_job(runs: Path) -> None:  # noqa: F811
+def test_a_question_becomes_a_job(runs: Path) -> None:
     app = open_audit(of="tiny-detector", on="scenes:test?n=12", n="6", explained="4", allow=["texture"])
     press(app, "Start the audit")
     (job,) = jobs.jobs("audit")
     assert (job.models, job.dataset) == (("tiny-detector",), "scenes:test?n=12")
     assert job.options == ("--limit", "6", "--explained", "4", "--no-robustness", "--allow", "texture")
-    assert jobs.jobs("probe") == [] and field(app, "show").value == "Runs"
+    assert jobs.jobs("probe") == [] and field(app, "audit").value == "Runs"
 
 
 def test_findings_stand_with_strength_evidence_and_error_rates(finished: dict[str, Any]) -> None:
-    app = open_audit(show="Runs")
+    app = open_audit(audit="Runs")
     assert not app.warning and "few images" in words(app)
     said = words(app)
     assert said.index("artifact") < said.index("about domain")  # what the model relies on comes first
     assert "51.5 points** [35.8, 66.8]" in said and "Would refute it: a control that costs as much." in said
-    assert "the audit was wrong in" in said and "n = 24" in field(app, "run").options[0]
+    assert "the audit was wrong in" in said and "n = 24" in field(app, "audit_run").options[0]
     assert "[0.200, 0.300]" in tables(app) and "what is lost &lt;b&gt;" in tables(app)
 
 
 def test_a_cluster_shows_its_members_and_mean_maps(finished: dict[str, Any]) -> None:
-    app = open_audit(show="Runs", part="Clusters", **{"class": "arrow"})
+    app = open_audit(audit="Runs", part="Clusters", **{"class": "arrow"})
     facts = finished["spray"]["arrow"]
     (chart,) = charts(app)
     names = chart["encoding"]["color"]["scale"]["domain"]
@@ -120,7 +83,7 @@ def test_a_cluster_shows_its_members_and_mean_maps(finished: dict[str, Any]) -> 
 
 
 def test_the_place_is_pasted_as_by_hand(finished: dict[str, Any]) -> None:
-    app = open_audit(show="Runs", part="Transplant")
+    app = open_audit(audit="Runs", part="Transplant")
     assert f"{finished['transplants']['arrow'][0]['appears']['value']:.3f}" in tables(app)
     donor, host = field(app, "donor").value, field(app, "host").value
     cluster = finished["spray"]["arrow"]["clusters"][0]
@@ -147,7 +110,7 @@ def test_the_place_is_pasted_as_by_hand(finished: dict[str, Any]) -> None:
 
 
 def test_what_each_class_loses_without_others(finished: dict[str, Any]) -> None:
-    assert "0.100 to 0.900" in tables(open_audit(show="Runs", part="Without one another"))
+    assert "0.100 to 0.900" in tables(open_audit(audit="Runs", part="Without one another"))
 
 
 def test_a_choice_of_decisions_shows_those_alone(finished: dict[str, Any]) -> None:
@@ -170,8 +133,8 @@ def test_a_mean_map_is_red_where_relevance_is() -> None:
     assert cell[0] > cell[2] and np.array_equal(shown[0, 9], [150] * 3)
 
 
-def test_a_model_that_is_not_here_and_a_damaged_report_get_their_line(finished: dict[str, Any], runs: Path) -> None:  # noqa: F811
+def test_a_model_that_is_not_here_and_a_damaged_report_get_their_line(finished: dict[str, Any], runs: Path) -> None:
     for name, changes in {"a": {"model": "python:x.py:f"}, "b": {"spray": {"arrow": {"clusters": [1]}}}}.items():
         write_json(runs / name / "report.json", finished | changes)
-        app = open_audit(show="Runs", run=name, part="Clusters")
+        app = open_audit(audit="Runs", audit_run=name, part="Clusters")
         assert len(app.warning) == 1 and "\n" not in app.warning[0].value

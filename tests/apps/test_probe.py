@@ -41,29 +41,17 @@ def finished(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def started(each: jobs.Job) -> None:
-    """As a process would look from outside."""
-    (each.folder / "killed").unlink(missing_ok=True)
-    jobs._note(each.folder, jobs.RUNNING, pid=2)
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(RUNS, str(tmp_path / "runs"))
-    monkeypatch.setattr(jobs, "_start", started)
-    monkeypatch.setattr(jobs, "_held", lambda folder: not (folder / "killed").exists())
-    monkeypatch.setattr(jobs, "_kill", lambda pid, sign: None)
-    monkeypatch.setattr(jobs, "_wait_for", lambda folder: (folder / "killed").touch())
-    return tmp_path / "runs"
-
-
-def open_probe(**address: Any) -> AppTest:
+def open_at(screen: str, **address: Any) -> AppTest:
     app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
     app.run()
     app.query_params.clear()
     app.query_params.update(address)
-    app.switch_page("screens/probe.py")
+    app.switch_page(f"screens/{screen}.py")
     return checked(app.run())
+
+
+def open_probe(**address: Any) -> AppTest:
+    return open_at("probe", **address)
 
 
 def charts(app: AppTest) -> list[Any]:
@@ -99,7 +87,7 @@ def test_a_failed_job_says_why_without_being_read_as_markup(runs: Path) -> None:
 
 def test_a_run_shows_its_drops_with_intervals_and_n(finished: Path) -> None:
     app = open_probe(show="Runs", probe="fog")
-    assert field(app, "run").value == "mine" and not app.warning
+    assert field(app, "probe_run").value == "mine" and not app.warning
     (chart,) = charts(app)
     report = json.loads((finished / "mine" / "report.json").read_text())
     rows = app.dataframe[0].value
@@ -184,3 +172,11 @@ def test_links_out_of_the_runs_folder_are_not_followed(finished: Path, runs: Pat
     (runs / "real").mkdir()
     (runs / "real" / "report.json").symlink_to(finished / "mine" / "report.json")
     assert len(open_probe(show="Runs").info) == 1
+
+
+def test_pages_share_the_dataset_and_keep_their_work(runs: Path) -> None:
+    app = open_probe(show="One image", of=SEGMENTER, on="scenes:val?n=7", image="5")
+    app.switch_page("screens/audit.py")
+    app.run()
+    assert not checked(app).warning and field(app, "audit").value == "Ask"
+    assert (field(app, "of").value, field(app, "on").value) == (SEGMENTER, "scenes:val?n=7")

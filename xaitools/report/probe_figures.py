@@ -83,7 +83,7 @@ def image_figure(image: Tensor, prediction: Prediction | None, boxes: Mapping[st
         ax = page.axes(0, 0, page.width, page.height)
         draw_prediction(ax, image, worth_drawing(prediction))
         for colour, (left, top, right, bottom) in (boxes or {}).items():
-            look = {"edgecolor": colour, "linewidth": 1.5, "path_effects": halo(1.5)}
+            look: dict[str, Any] = {"edgecolor": colour, "linewidth": 1.5, "path_effects": halo(1.5)}
             ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **look))
         return page.drawing
 
