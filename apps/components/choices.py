@@ -93,6 +93,8 @@ def choose_picture() -> sources.Picture | None:
     except XaiError as error:
         refusal(error)
         return None
+    if text not in sources.SENT:
+        st.query_params.pop("picture", None)
     if picture is None:
         st.info("Choose a picture: JPEG, PNG, TIFF, WebP, BMP, GIF or PPM.")
         return None
@@ -131,8 +133,8 @@ def _sent(kind: str) -> sources.Picture | None:
     else:
         file = st.camera_input("Camera", key="shot", on_change=_new, args=("shot",))
     if file is not None:
-        st.session_state.picture = sources.keep(file.name, file.getvalue())
-    digest = st.session_state.setdefault("picture", st.query_params.get("picture"))
+        st.session_state.sent = sources.keep(file.name, file.getvalue())
+    digest = st.session_state.setdefault("sent", st.query_params.get("picture"))
     if not digest:
         return None
     st.query_params["picture"] = digest
@@ -143,7 +145,7 @@ def _new(key: str) -> None:
     """A picture was sent, or taken back."""
     moved()
     if st.session_state[key] is None:
-        st.session_state.picture = None
+        st.session_state.sent = None
         st.query_params.pop("picture", None)
 
 

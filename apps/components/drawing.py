@@ -40,11 +40,11 @@ def draw_scenes(loaded: Loaded) -> None:
     crop = 64 if loaded.model.task == "classification" else None
     with right:
         places = st.columns(2, gap="medium")
-        for place, title, changes in zip(places, ("as drawn", "as chosen"), ((), factors), strict=True):
+        for place, title, changes in zip(places, (AS_DRAWN, "as chosen"), ((), factors), strict=True):
             with place:
                 st.markdown(f"**{title}**")
                 shot = scene(int(seed), int(index), changes, crop)
-                _show(loaded, shot, key="drawn" if title == "as chosen" else "scene picture")
+                _show(loaded, shot, key=f"scene {title}")
 
 
 def _control(name: str, values: tuple[str, ...]) -> str:

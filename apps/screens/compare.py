@@ -85,7 +85,7 @@ def show_numbers(document: Facts) -> None:
     )  # fmt: skip
     able = [x for x in AXES if any(row["value"] is not None and row[x] for row in document["rows"])]
     if able:
-        x = st.segmented_control("Against", able, default=able[0], required=True, key="against", bind="query-params", format_func=AXES.get)
+        x = st.segmented_control("Against", able, default=able[0], required=True, key="axis", bind="query-params", format_func=AXES.get)
         words = [
             f"{row['model']} {row['metric']} {row['value']:.3f} at {row[x]:.3g}" for row in document["rows"] if row["value"] and row[x]
         ]

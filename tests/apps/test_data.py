@@ -100,7 +100,7 @@ def test_data_of_another_kind_is_shown_and_says_why_it_is_not_judged(monkeypatch
 def test_a_factor_moves_the_picture_and_the_prediction_with_it() -> None:
     app = opened("data", view="Draw scenes", model=SEGMENTER, scene="2")
     before, chosen = pictures(app), {}
-    assert before["scene picture"]["image"] == before["drawn"]["image"]
+    assert before["scene as drawn"]["image"] == before["scene as chosen"]["image"]
     for name, value in load_dataset("scenes:test?n=3")[2].tags.items():
         if name not in FACTORS:
             continue
@@ -108,19 +108,23 @@ def test_a_factor_moves_the_picture_and_the_prediction_with_it() -> None:
         chosen[name] = values[(int(value[0] if isinstance(value, tuple) else value) + 1) % len(values)]
         field(app, f"draw_{name}").set_value(chosen[name]).run()
         after = pictures(checked(app))
-        assert after["drawn"]["image"] != before["drawn"]["image"] and after["scene picture"] == before["scene picture"]
+        assert (
+            after["scene as chosen"]["image"] != before["scene as chosen"]["image"] and after["scene as drawn"] == before["scene as drawn"]
+        )
         before = after
     assert set(chosen) == set(FACTORS) and f"background {chosen['background']}, light {chosen['light']}" in words(app)
     shared = {f"draw_{name}": value for name, value in chosen.items()}
-    assert pictures(opened("data", view="Draw scenes", model=SEGMENTER, scene="2", **shared))["drawn"] == before["drawn"]
+    assert (
+        pictures(opened("data", view="Draw scenes", model=SEGMENTER, scene="2", **shared))["scene as chosen"] == before["scene as chosen"]
+    )
     field(app, "seed").set_value(5).run()
-    assert pictures(checked(app))["scene picture"]["image"] != before["scene picture"]["image"]
+    assert pictures(checked(app))["scene as drawn"]["image"] != before["scene as drawn"]["image"]
 
 
 @pytest.mark.parametrize("model", [DETECTOR, CLASSIFIER])
 def test_scenes_can_be_drawn_for_every_task(model: str) -> None:
     app = opened("data", view="Draw scenes", model=model)
-    assert set(pictures(app)) == {"scene picture", "drawn"} and "on this one image" in words(app)
+    assert set(pictures(app)) == {"scene as drawn", "scene as chosen"} and "on this one image" in words(app)
 
 
 def test_an_upload_is_no_dataset() -> None:

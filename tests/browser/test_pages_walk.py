@@ -40,7 +40,7 @@ def test_from_a_missed_object_to_its_reason(page: Page, address: str, models: tu
     tiles = page.locator(".st-key-gallery .tile")
     expect(tiles).to_have_count(12)
     assert "trained on" in page.locator("body").inner_text()  # the model stays what it was
-    page.get_by_role("button", name="48").click()
+    page.locator(".st-key-count").get_by_text("48", exact=True).click()
     expect(tiles).to_have_count(48)
     page.get_by_role("button", name="missed").click()
     settled(page)
@@ -63,23 +63,25 @@ def test_from_a_missed_object_to_its_reason(page: Page, address: str, models: tu
 
 def test_a_scene_is_drawn_factor_by_factor(page: Page, address: str, models: tuple[str, str]) -> None:
     page.goto(f"{address}/data?model={models[0]}&view=Draw+scenes")
-    expect(stage(page, "drawn")).to_be_visible()
-    assert stage(page, "drawn").locator(".base").get_attribute("src") == stage(page, "scene-picture").locator(".base").get_attribute("src")
+    expect(stage(page, "scene-as-chosen")).to_be_visible()
+    assert stage(page, "scene-as-chosen").locator(".base").get_attribute("src") == stage(page, "scene-as-drawn").locator(
+        ".base"
+    ).get_attribute("src")
     for name in ("Background", "Light"):
-        before = stage(page, "drawn").locator(".base").get_attribute("src")
+        before = stage(page, "scene-as-chosen").locator(".base").get_attribute("src")
         thumb = page.get_by_role("slider", name=name)
         thumb.focus()
         for _ in range(3):
             page.keyboard.press("ArrowRight")
         expect(page).to_have_url(re.compile(f"draw_{name.lower()}="))
         settled(page)
-        assert stage(page, "drawn").locator(".base").get_attribute("src") != before
+        assert stage(page, "scene-as-chosen").locator(".base").get_attribute("src") != before
     page.get_by_label("Seed").fill("7")
     page.get_by_label("Seed").press("Enter")
     expect(page).to_have_url(re.compile("seed=7"))
-    shared, here = alt(page, "drawn"), page.url
+    shared, here = alt(page, "scene-as-chosen"), page.url
     page.goto(here)
-    expect(stage(page, "drawn").locator(".base")).to_have_attribute("alt", shared)
+    expect(stage(page, "scene-as-chosen").locator(".base")).to_have_attribute("alt", shared)
 
 
 def test_models_side_by_side(page: Page, address: str, models: tuple[str, str]) -> None:
@@ -155,7 +157,7 @@ def test_a_box_moves_while_its_reason_is_deleted_and_its_way_is_shown(page: Page
     boxes = stage(page, "step-picture").locator(".box")
     expect(stage(page, "step-picture")).to_be_visible()
     final = boxes.count()
-    page.get_by_role("button", name="anchors").click()
+    page.locator(".st-key-step").get_by_text("anchors").click()
     settled(page)
     assert boxes.count() > final
 
