@@ -48,6 +48,7 @@ def test_code_runs_only_where_the_dashboard_was_started_so(tmp_path: Path, monke
     assert cached.load(text).model.classes == ("a", "b")
 
 
+@pytest.mark.long
 def test_other_weights_in_a_file_are_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAITOOLS_DATA", str(tmp_path))
     state = zoo.load_model(RANDOM).module.state_dict()
@@ -60,6 +61,7 @@ def test_other_weights_in_a_file_are_another_model(tmp_path: Path, monkeypatch: 
         cached.load(text)
 
 
+@pytest.mark.long
 def test_what_fails_inside_a_network_of_somebody_else_is_one_line() -> None:
     app = opened("inspect", model="torchvision:inception_v3?weights=none&classes=a,b&size=20,20")
     assert len(app.warning) == 1 and "the network fails" in app.warning[0].value

@@ -15,7 +15,7 @@ DETECTOR, SEGMENTER, CLASSIFIER = "tiny-detector", "tiny-segmenter", "tiny-class
 
 
 def test_numbers_are_those_of_the_cards_and_of_the_command_line() -> None:
-    app = opened("compare", compared=[SEGMENTER, CLASSIFIER])
+    app = opened("compare", compared=[SEGMENTER, CLASSIFIER], map="saliency")
     table = app.dataframe[0].value.set_index("model")
     rows = {row["model"]: row for row in compare([zoo.load_model(name) for name in (SEGMENTER, CLASSIFIER)], rounds=3)["rows"]}
     for name in (SEGMENTER, CLASSIFIER):
@@ -29,6 +29,7 @@ def test_numbers_are_those_of_the_cards_and_of_the_command_line() -> None:
     assert f"{SEGMENTER} mIoU 0.250 at" in figure.proto.imgs[0].alt
 
 
+@pytest.mark.long
 def test_two_models_on_one_picture() -> None:
     app = opened("compare", compared=[DETECTOR, SEGMENTER], map="saliency", item="2")
     assert set(pictures(app)) == {"left picture", "left map saliency", "right picture", "right map saliency"}
@@ -41,6 +42,7 @@ def test_two_models_on_one_picture() -> None:
     assert pictures(checked(app))["left picture"]["image"] != before["left picture"]["image"]
 
 
+@pytest.mark.long
 def test_it_starts_with_the_best_of_each_task_and_measures_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     monkeypatch.setattr(cached, "compare", lambda models, rounds: calls.append(len(models)) or compare(models, rounds=rounds))

@@ -61,6 +61,7 @@ def test_the_confusion_is_that_of_the_images_looked_at() -> None:
     assert int(table.to_numpy().sum()) == int(counted.table.sum())
 
 
+@pytest.mark.long
 def test_pixels_of_a_segmenter_as_evaluate_counts_them() -> None:
     app = opened("data", model=SEGMENTER, data="scenes:test?n=12")
     expected = evaluate(load_model(SEGMENTER), load_dataset("scenes:test?n=12"), replicates=5)["confusion"]["table"]
@@ -72,6 +73,7 @@ def test_pixels_of_a_segmenter_as_evaluate_counts_them() -> None:
         assert not any(counts) or table.loc[name, "pixels"] == sum(counts)
 
 
+@pytest.mark.long
 def test_a_classifier_has_one_picture_of_each_kind() -> None:
     app = opened("data", model=CLASSIFIER, data="scenes:test?n=12&crop=32", wrong="wrong class")
     data, model = load_dataset("scenes:test?n=12&crop=32"), load_model(CLASSIFIER)
@@ -121,6 +123,7 @@ def test_a_factor_moves_the_picture_and_the_prediction_with_it() -> None:
     assert pictures(checked(app))["scene as drawn"]["image"] != before["scene as drawn"]["image"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [DETECTOR, CLASSIFIER])
 def test_scenes_can_be_drawn_for_every_task(model: str) -> None:
     app = opened("data", view="Draw scenes", model=model)

@@ -84,7 +84,9 @@ def test_a_ledger_is_told_and_drawn() -> None:
     assert app.dataframe[0].value["absorbed"].sum() != 0
 
 
-@pytest.mark.parametrize("method", ["occlusion-panels", "feature-projection", "detection-trace"])
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(name, marks=pytest.mark.long) for name in ("occlusion-panels", "feature-projection")), "detection-trace"]
+)
 def test_what_a_method_made_is_shown_with_words_for_it(method: str) -> None:
     app = inspected(
         model=DETECTOR,
