@@ -35,16 +35,16 @@ def choose_model() -> cached.Loaded | None:
     if not cards:
         refusal("there is no trained model here; train one with: xaitools train RECIPE --out DIR")
         return None
-    if "model" not in st.session_state:  # bind= would put the whole title into the address
-        own = [name for name in cards if family_of(cards[name]) == "scenes"]
-        own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
-        st.session_state.model = st.query_params.get("model") or [*own, *cards][0]
+    state, asked = st.session_state, st.query_params.get("model")
+    own = [name for name in cards if family_of(cards[name]) == "scenes"]
+    own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
+    # bind= would put the whole title into the address; an address that we did not write is a link that was followed
+    state.model = asked if asked and asked != state.get("addressed") else state.get("model") or [*own, *cards][0]
     name = st.selectbox(
-        "Model", list(dict.fromkeys([*cards, st.session_state.model])), key="model", on_change=_model_chosen, args=(cards,),
+        "Model", list(dict.fromkeys([*cards, state.model])), key="model", on_change=_model_chosen, args=(cards,),
         format_func=lambda name: _title(cards[name]) if name in cards else name, accept_new_options=True, help=MODEL_HELP,
-        persist_state="session",
     )  # fmt: skip
-    st.query_params["model"] = name
+    st.query_params["model"] = state.addressed = name
     try:
         loaded = cached.load(name)
     except XaiError as error:
@@ -117,7 +117,14 @@ def choose_dataset() -> str | None:
     return text
 
 
+def _carry(key: str) -> None:
+    """What a field holds comes along to the same field of another page, unless the address says something else."""
+    if key in st.session_state and key not in st.query_params:
+        st.session_state[key] = st.session_state[key]
+
+
 def _pictures_field() -> str:
+    _carry("data")
     offered = [*sources.offered(), *sources.SENT]
     typed = [text for text in (st.query_params.get("data"), st.session_state.get("data")) if text]
     return st.selectbox(
@@ -150,6 +157,7 @@ def _new(key: str) -> None:
 
 
 def _sampled(text: str) -> sources.Picture:
+    _carry("item")
     last = len(sources.dataset(text).ids) - 1
     if st.session_state.get("item", 0) > last:
         st.session_state.item = last

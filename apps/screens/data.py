@@ -74,7 +74,8 @@ def browse(loaded: Loaded, text: str) -> None:
         gallery(tiles, key="gallery", coarse=coarse, on_open=lambda item: st.session_state.update(opening=item))
         if (item := st.session_state.pop("opening", None)) is not None:
             st.session_state.target = ""
-            st.switch_page("screens/inspect.py", query_params=place_of(loaded, text, item))
+            # the dataset is bound to its field and comes along
+            st.switch_page("screens/inspect.py", query_params={"model": loaded.name, "item": str(item)})
     else:
         st.info("No image here has what is asked for; take more images at a time, another page, or fewer conditions.")
     for item, each in zip(items, looks, strict=True):
@@ -105,12 +106,8 @@ def tile(loaded: Loaded, text: str, item: int, each: looking.Look) -> Tile:
         if count:
             parts.append(f"{what} " + ", ".join(name if often == 1 else f"{often} {name}" for name, often in count.items()))
     pictures = [(each.truth, f"{each.id}, annotated"), (each.guess, f"{each.id}, found: {each.said}")]
-    return Tile(item, f"{item} · {each.id}", "./?" + urlencode(place_of(loaded, text, item)), pictures, each.said, " · ".join(parts))
-
-
-def place_of(loaded: Loaded, text: str, item: int) -> dict[str, str]:
-    """The address at which Inspect shows the image."""
-    return {"model": loaded.name, "data": text, "item": str(item)}
+    href = "./?" + urlencode({"model": loaded.name, "data": text, "item": item})
+    return Tile(item, f"{item} · {each.id}", href, pictures, each.said, " · ".join(parts))
 
 
 def show_confusion(looks: Sequence[looking.Look], loaded: Loaded, score: float) -> None:
