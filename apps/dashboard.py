@@ -1,12 +1,18 @@
-"""The browser application: ``xaitools dashboard``.  A page is one file in ``pages``; this one lists them."""
+"""The browser application: ``xaitools dashboard``.  A page is one file in ``screens``; this one lists them.
+
+A folder called ``pages`` would make streamlit open a page without this file when its address is the first that is asked for.
+"""
 
 from pathlib import Path
 
 import streamlit as st
 
 HERE = Path(__file__).parent
+# comments, not strings: streamlit would show a string on the page
+PAGES = ("inspect", "probe", "audit", "data", "compare", "about")  # in the order of the navigation
 
 # no icons here: streamlit would fetch them from another host
 st.set_page_config(page_title="xaitools", layout="wide")
 st.html(HERE / "dashboard.css")
-st.navigation([st.Page(HERE / "pages" / "inspect.py", title="Inspect", default=True)], position="top").run()
+pages = [st.Page(HERE / "screens" / f"{name}.py", title=name.capitalize(), default=name == PAGES[0]) for name in PAGES]
+st.navigation(pages, position="top").run()

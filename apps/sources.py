@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,7 +21,9 @@ from xaitools.errors import DataError
 from xaitools.locations import data_root
 from xaitools.types import Sample
 
-UPLOAD = "upload"
+UPLOAD, CAMERA = SENT = ("upload", "camera")
+MOST_SENT, MOST_SENT_BYTES = 64, 256 * 2**20
+"""Pictures that were sent, and their bytes, that stay on the server for whoever has the address; the newest."""
 SCENES = ("scenes:test", "scenes:val", "scenes:train")
 MAX_UPLOAD_MB = 32
 MAX_SIDE = 1024
@@ -107,17 +111,43 @@ def from_dataset(text: str, item: int) -> Picture:
     data = dataset(text)
     sample = data[item]
     facts = [f"{name} {value}" for name, value in sample.tags.items() if name != "file" and isinstance(value, int | str)]
-    return _picture(sample, (located(text), "--item", sample.id), ", ".join([sample.id, *facts]), tuple(data.semantic_classes))
+    return made(sample, (located(text), "--item", sample.id), ", ".join([sample.id, *facts]), tuple(data.semantic_classes))
 
 
 @lru_cache(maxsize=4)
 def from_upload(name: str, content: bytes) -> Picture:
     """Raises DataError when ``content`` is no picture that can be read."""
     name = Path(name.replace("\\", "/")).name or "picture"
-    return _picture(Sample(id=name, image=read_image(content, name=name)), (name,), name)
+    return made(Sample(id=name, image=read_image(content, name=name)), (name,), name)
 
 
-def _picture(sample: Sample, source: tuple[str, ...], note: str, truth_classes: tuple[str, ...] = ()) -> Picture:
+_sent: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+_sending = threading.Lock()
+
+
+def keep(name: str, content: bytes) -> str:
+    """The hash under which the picture can be had again from this server.  Raises DataError when it is no picture that can be read."""
+    from_upload(name, content)
+    digest = hashlib.sha256(content).hexdigest()
+    with _sending:
+        _sent[digest] = (name, content)
+        _sent.move_to_end(digest)
+        while len(_sent) > MOST_SENT or sum(len(each) for _, each in _sent.values()) > MOST_SENT_BYTES:
+            _sent.popitem(last=False)
+    return digest
+
+
+def kept(digest: str) -> Picture:
+    """The picture of that hash.  Raises DataError when it is not here, or no longer."""
+    with _sending:
+        found = _sent.get(digest)
+    if found is None:
+        raise DataError(f"picture {digest[:12]!r} is not on this server, or no longer; send it again")
+    return from_upload(*found)
+
+
+def made(sample: Sample, source: tuple[str, ...], note: str, truth_classes: tuple[str, ...] = ()) -> Picture:
+    """``sample`` as a picture of the page, scaled down where it is longer than ``MAX_SIDE``."""
     height, width = sample.image.shape[1:]
     scale = MAX_SIDE / max(height, width)
     if scale < 1:

@@ -116,9 +116,12 @@ def test_probe_refuses_to_overwrite_and_resumes(run, tmp_path):
         "id,group,video\n" + "\n".join(f"test-{place:05},{'first' if place < 4 else 'last'},{place // 2}" for place in range(6))
     )
     arguments = ("probe", "scenes:test?n=6", "--model", SEGMENTER, "--probes", "fog", "--out", tmp_path / "run", "--quiet",
-                 "--groups", groups, "--cluster", "video", "--margin", 0.05, "--relevance", 0)  # fmt: skip
+                 "--groups", groups, "--cluster", "video", "--margin", 0.05, "--relevance", 0,
+                 "--progress", tmp_path / "far.json")  # fmt: skip
     assert run(*arguments)[0] == 0
     report = (tmp_path / "run" / "report.json").read_bytes()
+    far = json.loads((tmp_path / "far.json").read_text())
+    assert far["done"] == far["total"] > 4 and far["rate"] > 0
     one_line(run(*arguments), "--resume")
     one_line(run(*arguments, "--resume", "--seed", 1), "seed")
     assert run(*arguments, "--resume")[0] == 0

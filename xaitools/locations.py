@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+RUNS = "XAITOOLS_RUNS"
+"""The variable of the environment that names the folder of the dashboard's runs."""
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -17,3 +20,8 @@ def part(name: str) -> Path:
 def data_root() -> Path:
     """The folder of real data sets: $XAITOOLS_DATA, or ../shared/data beside a checkout.  It may not exist."""
     return Path(os.environ.get("XAITOOLS_DATA") or _PACKAGE.parent.parent / "shared" / "data")
+
+
+def runs_root() -> Path:
+    """The folder of probes and audits that the dashboard starts and shows: $XAITOOLS_RUNS, or runs.  It may not exist."""
+    return Path(os.environ.get(RUNS) or "runs").absolute()

@@ -9,11 +9,26 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from .errors import XaiError, unknown
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a person should know of an entry before believing it.
+
+    means  in three sentences: what it asks, how it finds out, what the answer looks like
+    paper  where it comes from
+    doubt  when not to trust it
+    """
+
+    means: str
+    paper: str
+    doubt: str
 
 
 class Registry(Mapping[str, T], Generic[T]):

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from .errors import XaiError
-from .locations import part
+from .locations import RUNS, part
+
+PYTHON = "XAITOOLS_ALLOW_PYTHON"
+"""The variable of the environment that lets the dashboard open every model string."""
 
 
-def serve(port: int) -> int:
-    """Runs the dashboard on localhost until it is stopped; its exit status.  Raises XaiError without streamlit."""
+def python_allowed() -> bool:
+    return os.environ.get(PYTHON) == "1"
+
+
+def serve(port: int, runs: Path, allow_python: bool = False) -> int:
+    """Runs the dashboard on localhost until it is stopped; its exit status.  ``runs`` is the folder of its long work.
+
+    With ``allow_python`` everybody who can open the page can run code and fetch weights by a model string; without it, see
+    ``zoo.bounded``.  Raises XaiError without streamlit.
+    """
     if importlib.util.find_spec("streamlit") is None:
         raise XaiError("the dashboard needs streamlit, which is not installed; pip install 'xaitools[dashboard]'")
     settings = {
@@ -20,4 +33,6 @@ def serve(port: int) -> int:
         "client.toolbarMode": "minimal",
     }  # fmt: skip
     command = [sys.executable, "-m", "streamlit", "run", str(part("apps") / "dashboard.py")]
-    return subprocess.run([*command, *(f"--{key}={value}" for key, value in settings.items())], check=False).returncode
+    command += [f"--{key}={value}" for key, value in settings.items()]
+    told = {RUNS: str(runs.expanduser().absolute()), PYTHON: str(int(allow_python))}
+    return subprocess.run(command, check=False, env=os.environ | told).returncode

@@ -15,8 +15,12 @@ from xaitools.errors import XaiError
 from .words import note, refusal
 
 DATA_HELP = (
-    "A dataset that is here, an upload, or typed: LAYOUT:FOLDER#SPLIT of a folder in the data folder, "
+    "A dataset that is here, an upload, the camera, or typed: LAYOUT:FOLDER#SPLIT of a folder in the data folder, "
     "or drawn scenes such as scenes:test?n=50&shortcut=tag&rho=1"
+)
+MODEL_HELP = (
+    "A model of the zoo, or typed: torchvision:NAME?weights=none, smp:NAME?encoder=..&classes=..&weights=none, or with "
+    "weights=FILE.safetensors of a file in the data or model folder"
 )
 
 
@@ -26,35 +30,46 @@ def moved() -> None:
 
 
 def choose_model() -> cached.Loaded | None:
-    """A model of the zoo, or None after saying why there is none."""
+    """A model of the zoo or one that a string names, or None after saying why there is none."""
     cards = {name: zoo.card(name) for name in zoo.names()}
     if not cards:
         refusal("there is no trained model here; train one with: xaitools train RECIPE --out DIR")
         return None
-    if "model" not in st.session_state:  # bind= would put the whole title into the address
-        asked, own = st.query_params.get("model"), [name for name in cards if _family(cards[name]) == "scenes"]
-        own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
-        st.session_state.model = asked if asked in cards else [*own, *cards][0]
+    state, asked = st.session_state, st.query_params.get("model")
+    own = [name for name in cards if family_of(cards[name]) == "scenes"]
+    own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
+    # bind= would put the whole title into the address; an address that we did not write is a link that was followed
+    state.model = asked if asked and asked != state.get("addressed") else state.get("model") or [*own, *cards][0]
     name = st.selectbox(
-        "Model", list(cards), key="model", on_change=_model_chosen, args=(cards,), format_func=lambda name: _title(cards[name])
-    )
-    st.query_params["model"] = name
-    card = cards[name]
-    training = card["data"]["train"].replace("{data}/", "")
-    note(f"trained on {training}", _score(card, certainty=True), f"classes {', '.join(card['classes'])}")
-    return cached.load(name)
+        "Model", list(dict.fromkeys([*cards, state.model])), key="model", on_change=_model_chosen, args=(cards,),
+        format_func=lambda name: _title(cards[name]) if name in cards else name, accept_new_options=True, help=MODEL_HELP,
+    )  # fmt: skip
+    st.query_params["model"] = state.addressed = name
+    try:
+        loaded = cached.load(name)
+    except XaiError as error:
+        refusal(error)
+        return None
+    card, classes = cards.get(name), f"classes {', '.join(loaded.model.classes)}"
+    if card is None:
+        note(loaded.model.task, classes if len(loaded.model.classes) <= 40 else f"{len(loaded.model.classes)} classes")
+    else:
+        note(f"trained on {card['data']['train'].replace('{data}/', '')}", _score(card, certainty=True), classes)
+    return loaded
 
 
 def _model_chosen(cards: Mapping[str, Any]) -> None:
     """Pictures of the kind that the model was made for, unless they are already."""
     moved()
-    family = _family(cards[st.session_state.model])
-    if st.session_state.data != sources.UPLOAD and sources.family(st.session_state.data) != family:
-        of_its_kind = [text for text in sources.offered() if sources.family(text) == family]
-        st.session_state.data = next((text for text in of_its_kind if text.endswith("test")), [*of_its_kind, st.session_state.data][0])
+    card, here = cards.get(st.session_state.model), st.session_state.get("data")
+    if card is None or here is None or here in sources.SENT or sources.family(here) == family_of(card):
+        return
+    of_its_kind = [text for text in sources.offered() if sources.family(text) == family_of(card)]
+    st.session_state.data = next((text for text in of_its_kind if text.endswith("test")), [*of_its_kind, here][0])
 
 
-def _family(card: Mapping[str, Any]) -> str:
+def family_of(card: Mapping[str, Any]) -> str:
+    """The kind of pictures that a model of the zoo was made for."""
     return sources.family(card["data"]["test"].replace("{data}/", ""))
 
 
@@ -70,19 +85,16 @@ def _score(card: Mapping[str, Any], certainty: bool = False) -> str:
 def choose_picture() -> sources.Picture | None:
     """A picture, or None after saying why there is none."""
     wide, narrow = st.columns([5, 3])
-    offered = [*sources.offered(), sources.UPLOAD]
-    typed = st.query_params.get("data", offered[0])
     with wide:
-        text = st.selectbox(
-            "Pictures", list(dict.fromkeys([*offered, typed])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
-            help=DATA_HELP,
-        )  # fmt: skip
+        text = _pictures_field()
     try:
         with narrow:
-            picture = _uploaded() if text == sources.UPLOAD else _sampled(text)
+            picture = _sent(text) if text in sources.SENT else _sampled(text)
     except XaiError as error:
         refusal(error)
         return None
+    if text not in sources.SENT:
+        st.query_params.pop("picture", None)
     if picture is None:
         st.info("Choose a picture: JPEG, PNG, TIFF, WebP, BMP, GIF or PPM.")
         return None
@@ -91,12 +103,61 @@ def choose_picture() -> sources.Picture | None:
     return picture
 
 
-def _uploaded() -> sources.Picture | None:
-    file = st.file_uploader("Upload", key="file", on_change=moved, max_upload_size=sources.MAX_UPLOAD_MB)
-    return None if file is None else sources.from_upload(file.name, file.getvalue())
+def choose_dataset() -> str | None:
+    """The name of a dataset that can be opened, or None after saying why there is none."""
+    text = _pictures_field()
+    if text in sources.SENT:
+        st.info("That is one picture; choose a dataset here.")
+        return None
+    try:
+        note(f"{len(sources.dataset(text).ids)} images")
+    except XaiError as error:
+        refusal(error)
+        return None
+    return text
+
+
+def _carry(key: str) -> None:
+    """What a field holds comes along to the same field of another page, unless the address says something else."""
+    if key in st.session_state and key not in st.query_params:
+        st.session_state[key] = st.session_state[key]
+
+
+def _pictures_field() -> str:
+    _carry("data")
+    offered = [*sources.offered(), *sources.SENT]
+    typed = [text for text in (st.query_params.get("data"), st.session_state.get("data")) if text]
+    return st.selectbox(
+        "Pictures", list(dict.fromkeys([*offered, *typed])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
+        help=DATA_HELP,
+    )  # fmt: skip
+
+
+def _sent(kind: str) -> sources.Picture | None:
+    """The picture that is sent now, else the one that the address names, which this server may still have."""
+    if kind == sources.UPLOAD:
+        file = st.file_uploader("Upload", key="file", on_change=_new, args=("file",), max_upload_size=sources.MAX_UPLOAD_MB)
+    else:
+        file = st.camera_input("Camera", key="shot", on_change=_new, args=("shot",))
+    if file is not None:
+        st.session_state.sent = sources.keep(file.name, file.getvalue())
+    digest = st.session_state.setdefault("sent", st.query_params.get("picture"))
+    if not digest:
+        return None
+    st.query_params["picture"] = digest
+    return sources.kept(digest)
+
+
+def _new(key: str) -> None:
+    """A picture was sent, or taken back."""
+    moved()
+    if st.session_state[key] is None:
+        st.session_state.sent = None
+        st.query_params.pop("picture", None)
 
 
 def _sampled(text: str) -> sources.Picture:
+    _carry("item")
     last = len(sources.dataset(text).ids) - 1
     if st.session_state.get("item", 0) > last:
         st.session_state.item = last

@@ -4,7 +4,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const find = (name) => parentElement.querySelector("." + name);
   const { width, height } = data;
   const stage = find("stage"), across = find("across"), down = find("down"), place = find("place");
-  const pick = (value) => setTriggerValue("pick", value);
+  const pick = (value) => data.still || setTriggerValue("pick", value);
   const percent = (part, whole) => `${(100 * part) / whole}%`;
   const within = (value, top) => Math.min(Math.max(value, 0), top);
 
@@ -30,6 +30,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   find("base").alt = data.alt;
   stage.classList.toggle("coarse", data.coarse);
   stage.classList.toggle("draws", data.draws);
+  stage.classList.toggle("still", data.still);
   stage.setAttribute("aria-label", data.help);
   place.classList.toggle("hidden", data.bar !== null);
 
@@ -61,10 +62,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const chips = find("chips");
   chips.replaceChildren();
   for (const chip of data.chips) {
-    const node = add(chips, "button", "chip");
-    node.type = "button";
+    const node = add(chips, data.still ? "span" : "button", "chip");
+    if (!data.still) node.type = "button";
     node.style.setProperty("--colour", chip.colour);
-    node.setAttribute("aria-pressed", String(chip.chosen));
+    if (!data.still) node.setAttribute("aria-pressed", String(chip.chosen));
     add(node, "i", "");
     add(node, "span", "", chip.label);
     node.onclick = () => pick({ target: chip.target });

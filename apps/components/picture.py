@@ -68,22 +68,23 @@ def picture(
     point: tuple[int, int] | None = None,
     bar: Bar | None = None,
     draws: bool = False,
-    on_pick: Callable[[Mapping[str, Any]], None],
+    on_pick: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
     """Shows ``rgb`` (H, W, 3) uint8 as wide as its column, under a ``layer`` (H, W, 4) if there is one.
 
-    ``on_pick`` is called before the page is drawn anew.  With the keyboard: arrows move, Enter picks.
+    ``on_pick`` is called before the page is drawn anew; without it the picture is only looked at.  With the keyboard: arrows
+    move, Enter picks.
     """
     height, width = rgb.shape[:2]
     data = {
         "image": address(rgb), "layer": None if layer is None else address(layer), "width": width, "height": height,
         "coarse": max(height, width) < COARSE, "alt": alt, "hint": hint, "draws": draws, "point": point,
-        "help": f"{alt} Arrow keys move the cross, Enter picks the place.",
+        "help": f"{alt} Arrow keys move the cross, Enter picks the place." if on_pick else alt, "still": on_pick is None,
         "boxes": [asdict(box) for box in boxes], "chips": [asdict(chip) for chip in chips], "bar": bar and asdict(bar),
     }  # fmt: skip
 
     def picked() -> None:
-        if value := st.session_state[key].get("pick"):
+        if on_pick and (value := st.session_state[key].get("pick")):
             on_pick(value)
 
     _mount(key=key, data=data, on_pick_change=picked)

@@ -14,6 +14,7 @@ import xaitools as xt
 from tests.detectors import CLASSES, DETECTORS, TWO_STAGE, model_of
 from tests.nets import detector, picture, segmenter, settled
 from xaitools.adapters import PlainDetector
+from xaitools.adapters.tracing import resuppressed
 from xaitools.architectures import ARCHITECTURES
 from xaitools.errors import MethodError, ModelError
 from xaitools.types import BELOW, BEYOND, EMPTY, FATES, KEPT, SUPPRESSED, UNRANKED, Decision, Trace
@@ -329,3 +330,27 @@ def test_a_trained_model_on_a_photograph(data_root):
     assert_is_prediction(trace, model.predict(image[None])[0])
     assert_suppressed_as_told(trace, trace.labels, trace.scores)
     assert_suppressed_as_told(trace.first, trace.first.labels, trace.first.logits)  # one level
+
+
+@pytest.mark.parametrize("name", ["ours", "yolo", "ssd"])
+@pytest.mark.parametrize(("score", "nms"), [(0.3, 0.1), (0.25, 0.7)])
+def test_other_thresholds_give_what_the_network_would_with_them(name, score, nms):
+    model, image = MODELS[name](), picture(48, 64)
+    before = model.trace(image)
+    same = resuppressed(before, before.score_threshold, before.nms)
+    for field in ("fates", "finals", "winners"):
+        assert torch.equal(getattr(same, field), getattr(before, field))
+    model.score_threshold = score
+    if isinstance(model, PlainDetector):
+        model.nms = nms
+    else:
+        getattr(model.module, "roi_heads", model.module).nms_thresh = nms
+    asked, again = model.trace(image), resuppressed(before, score, nms)
+
+    def told(trace):
+        rows = zip(trace.candidates.tolist(), trace.labels.tolist(), trace.fates.tolist(), trace.finals.tolist(), strict=True)
+        return {(candidate, label): (FATES[fate], final) for candidate, label, fate, final in rows if fate != BELOW}
+
+    assert told(again) == told(asked) != told(before) and asked.score_threshold == again.score_threshold == score
+    with pytest.raises(ModelError, match="with which the model was asked"):
+        resuppressed(before, before.score_threshold - 0.01, nms)

@@ -12,37 +12,17 @@ from PIL import Image
 from safetensors.torch import load
 from streamlit.testing.v1 import AppTest
 
+from tests.apps.pages import checked, field, opened, pictures, words
 from xaitools import zoo
 from xaitools.attribution.base import METHODS, Maps, Method
 from xaitools.errors import MethodError
-from xaitools.locations import part
 from xaitools.types import Explanation
 
 DETECTOR, SEGMENTER, CLASSIFIER = "tiny-detector", "tiny-segmenter", "tiny-classifier"
 
 
 def open_page(**address: Any) -> AppTest:
-    app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
-    app.query_params.update({"method": ["saliency"], **address})
-    return checked(app.run())
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception
-    return app
-
-
-def pictures(app: AppTest) -> dict[str, Any]:
-    """What the picture component was given, by key."""
-    return {each.key: json.loads(each.proto.json) for each in app.get("bidi_component")}
-
-
-def words(app: AppTest) -> str:
-    return "\n".join(each.value for kind in ("markdown", "caption", "code") for each in app.get(kind)).replace("\\", "")
-
-
-def field(app: AppTest, key: str) -> Any:
-    return next(each for each in [*app.main] if getattr(each, "key", None) == key)
+    return opened("inspect", **{"method": ["saliency"], **address})
 
 
 @pytest.mark.parametrize("model", [DETECTOR, SEGMENTER, CLASSIFIER])

@@ -56,3 +56,26 @@ def test_large_upload_is_scaled_and_says_so() -> None:
 def test_pictures_are_equal_when_their_pixels_are() -> None:
     assert sources.from_dataset("scenes:test?n=2", 0) == sources.from_dataset.__wrapped__("scenes:test?n=2", 0)
     assert sources.from_dataset("scenes:test?n=2", 0) != sources.from_dataset("scenes:test?n=2", 1)
+
+
+def png(colour: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 16), colour).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_a_picture_that_was_sent_can_be_had_by_its_hash_until_others_take_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_sent", type(sources._sent)())
+    monkeypatch.setattr(sources, "MOST_SENT", 2)
+    first = sources.keep("a.png", png("red"))
+    assert sources.kept(first).sample.id == "a.png" and len(first) == 64
+    second, third = sources.keep("b.png", png("blue")), sources.keep("c.png", png("green"))
+    assert sources.kept(third).rgb[0, 0].tolist() == [0, 128, 0] and sources.kept(second).sample.id == "b.png"
+    with pytest.raises(DataError, match="send it again"):
+        sources.kept(first)
+    with pytest.raises(DataError, match="not a picture"):
+        sources.keep("d.png", b"<html>")
+    assert len(sources._sent) == 2
+    monkeypatch.setattr(sources, "MOST_SENT_BYTES", len(png("red")))
+    last = sources.keep("e.png", png("red"))
+    assert list(sources._sent) == [last]

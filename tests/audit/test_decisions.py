@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.audit.test_shift import CROSS, Tagged
 from tests.probes.toys import CLASSES, SIDE, Boxes, reader
 from xaitools.adapters import SegmentationModel
-from xaitools.audit.decisions import PARTS, Limits, _Looker, cells, chosen_of, kept_of, measure_decisions, parts_of, right_of
+from xaitools.audit.decisions import PARTS, Limits, Looker, cells, chosen_of, kept_of, measure_decisions, parts_of, right_of
 from xaitools.audit.records import Folder, Memory
 from xaitools.errors import MethodError
 from xaitools.probes import Context
@@ -129,7 +129,7 @@ def test_what_is_done_is_not_done_again_and_comes_back_the_same(tmp_path, monkey
     context, store = Context(Tagged(6, broken=(3,)), reader("object")), Folder(tmp_path, "plan")
     first = measure_decisions(context, range(6), store, method=CROSS)
     assert list(first.skipped) == ["shape-003"] and "cut short" in first.skipped["shape-003"] and len(first.made) == 5
-    monkeypatch.setattr(_Looker, "row", None)
+    monkeypatch.setattr(Looker, "row", None)
     again = measure_decisions(context, range(6), store, method=CROSS)
     assert [each.key for each in again.made] == [each.key for each in first.made] and again.skipped == first.skipped
     for one, other in zip(first.made, again.made, strict=True):

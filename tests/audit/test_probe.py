@@ -241,6 +241,8 @@ def test_examples_are_worst_first_and_hold_both_predictions():
     roles = [example.role for example in result.examples]
     assert roles == ["worst", "worst", "typical", "best"] and result.examples[0].drop >= result.examples[1].drop > 0
     assert result.examples[3].drop == min(example.drop for example in result.examples)
+    told = [(case["id"], case["role"], case["drop"], case["images"]) for case in result.report["probes"]["gap"]["examples"]]
+    assert told == [(example.id, example.role, example.drop, "mixed_rand") for example in result.examples]
     first = result.examples[0]
     assert first.reference == "mixed_same" and not torch.equal(first.before, first.after)
     assert first.truth.background == 0 and first.predicted_after.semantic.shape == (SIDE, SIDE)

@@ -83,3 +83,15 @@ def test_edges_of_a_flat_image_and_of_a_step():
     image[:, :, 4:] = 1
     edges = maps.edge_map(image)
     assert (edges[:, 3:5] == 4).all() and not edges[:, :3].any() and not edges[:, 5:].any()
+
+
+@pytest.mark.parametrize("share", [0, 1 / 6, 0.5, 1])
+def test_the_strongest_pixels_are_those_that_flipping_takes(share):
+    values = torch.randn(6, 6, generator=torch.Generator().manual_seed(2))
+    taken = maps.flipping(lambda images: images[:, 0], torch.ones(3, 6, 6), values, torch.zeros(3, 6, 6), steps=6)[round(6 * share)]
+    assert torch.equal(maps.strongest(values, share), taken == 0) and int(maps.strongest(values, share).sum()) == 36 * share
+
+
+def test_blurring_keeps_the_mean_and_leaves_no_detail():
+    image = (torch.arange(64)[None, :] % 2).float().expand(3, 64, 64)
+    assert float(maps.blurred(image).std()) < 0.01 and float(maps.blurred(image).mean()) == pytest.approx(0.5, abs=0.01)

@@ -7,12 +7,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.probes.toys import Boxes, Shapes, reader
 from xaitools.audit import probe, probe_models
 from xaitools.report import parts
 from xaitools.report.html import page, save_probe, write_report
+from xaitools.report.page import figure_bytes
+from xaitools.report.probe_figures import image_figure
 
 HOSTILE = "<script>alert('x')</script>\"&"
 
@@ -148,3 +151,15 @@ def test_comparison_shows_the_relevance_of_each_model(folder):
     for model in content["models"]:
         before = model["relevance"]["gap"]["before"]["object"]
         assert f"object {100 * before:.0f} → " in text
+
+
+def test_an_image_alone_fills_its_figure_and_carries_boxes():
+    image = np.zeros((3, 40, 80), np.float32)
+    drawing = image_figure(torch.from_numpy(image), None, {"#ff0000": (40, 10, 60, 30)})
+    pixels = np.asarray(Image.open(io.BytesIO(figure_bytes(drawing, "png"))).convert("RGB")).astype(int)
+    height, width = pixels.shape[:2]
+    assert width / height == pytest.approx(2, rel=0.02) and not pixels[2 : height // 5, 2 : width // 3].any()
+    red = (pixels[..., 0] > 200) & (pixels[..., 1] < 60)
+    rows, columns = np.nonzero(red)
+    ends = [columns.mean() * 80 / width, rows.mean() * 40 / height]
+    assert ends == pytest.approx([50, 20], abs=0.5) and not red[height // 2, width * 50 // 80]

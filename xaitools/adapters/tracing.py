@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import box_iou
+from torchvision.ops import batched_nms, box_iou
 
 from ..errors import ModelError
 from ..types import BELOW, BEYOND, EMPTY, KEPT, SUPPRESSED, UNRANKED, Trace
@@ -74,6 +74,29 @@ def traced(
         fates=fates.cpu(), finals=finals.cpu(), winners=winners.cpu(), overlaps=overlaps.float().cpu(),
         priors=None if priors is None else at_least_float32(priors.to(boxes)[candidates] / scale), **rest,
     )  # fmt: skip
+
+
+def resuppressed(trace: Trace, score_threshold: float, nms: float) -> Trace:
+    """``trace`` as it would be with a higher score threshold and another IoU; its first stage stays as it was.
+
+    Raises ModelError for a threshold below the trace's own, whose rows are not all there.
+    """
+    if score_threshold < trace.score_threshold or not 0 <= nms <= 1:
+        asked = f"score_threshold {score_threshold:g}, nms {nms:g}"
+        raise ModelError(
+            f"{asked}; expected a score from {trace.score_threshold:g} on, with which the model was asked, and an IoU of 0 to 1"
+        )
+    apart = (trace.fates == EMPTY) | (trace.fates == UNRANKED)
+    entered = torch.where((trace.scores > score_threshold) & ~apart)[0]
+    survived = entered[batched_nms(trace.boxes[entered].float(), trace.scores[entered], trace.labels[entered], nms)]
+    fates, finals = torch.full_like(trace.fates, BELOW), torch.full_like(trace.finals, -1)
+    above = trace.scores > score_threshold
+    fates[apart & above] = trace.fates[apart & above]
+    fates[entered], fates[survived] = SUPPRESSED, BEYOND
+    kept = survived[: trace.most]
+    fates[kept], finals[kept] = KEPT, torch.arange(len(kept))
+    winners, overlaps = _winners(trace.boxes, trace.labels, fates == SUPPRESSED, survived, nms)
+    return replace(trace, score_threshold=score_threshold, nms=nms, fates=fates, finals=finals, winners=winners, overlaps=overlaps.float())
 
 
 def _winners(boxes: Tensor, groups: Tensor, lost: Tensor, survivors: Tensor, nms: float) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from ..adapters import Adapter, Model, adapted, as_found, check_images
 from ..data import Dataset
 from ..errors import MethodError, XaiError
-from ..registry import Registry
+from ..registry import About, Registry
 from ..targets import Target, bind, expand
 from ..types import Attribution, Decision, Panels, Prediction, Sample, Trace
 from .kept import Kept
@@ -71,12 +71,15 @@ class Method:
     function: Callable[..., Maps]
     needs: str
     defaults: Mapping[str, Any]
+    about: About | None = None
 
 
 METHODS: Registry[Method] = Registry("method", "xaitools.attribution", MethodError)
 
 
-def method(name: str, *, needs: str = "gradients", **fixed: Any) -> Callable[[Callable[..., Maps]], Callable[..., Maps]]:
+def method(
+    name: str, *, needs: str = "gradients", about: About | None = None, **fixed: Any
+) -> Callable[[Callable[..., Maps]], Callable[..., Maps]]:
     """Registers a function as a method; ``fixed`` presets some of its keywords under this name."""
 
     def add(function: Callable[..., Maps]) -> Callable[..., Maps]:
@@ -85,7 +88,7 @@ def method(name: str, *, needs: str = "gradients", **fixed: Any) -> Callable[[Ca
         hidden = {key: value for key, value in fixed.items() if key not in defaults}
         if hidden:
             raise TypeError(f"method {name!r} presets unknown {sorted(hidden)}")
-        METHODS.add(name, Method(name, function, needs, defaults | fixed))
+        METHODS.add(name, Method(name, function, needs, defaults | fixed, about))
         return function
 
     return add

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Detail, Maps, Progress, method
 from .gradients import scores_of
@@ -18,7 +19,20 @@ from .gradients import scores_of
 GREY = 0.5
 
 
-@method("class-model")
+@method(
+    "class-model",
+    about=About(
+        means=(
+            "What does the network take for the class, when it may draw freely? An image is changed step by step so that the score of "
+            "the class rises. The given picture lends its size only."
+        ),
+        paper="Simonyan, Vedaldi and Zisserman 2013, Deep Inside Convolutional Networks, section 2",
+        doubt=(
+            "It shows what is enough for a high score, not what the class looks like in the data, nor what a decision about a "
+            "photograph rests on."
+        ),
+    ),
+)
 def class_model(
     model: Adapter,
     image: Tensor,

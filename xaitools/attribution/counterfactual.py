@@ -20,6 +20,7 @@ from ..data.fill import fill
 from ..data.objects import extents
 from ..data.present import BACKGROUND, Contents, annotated, predicted
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision, Sample
 from .base import Detail, Maps, Progress, default_score, method
 from .occlusion import reading, still_found
@@ -45,7 +46,21 @@ class Removal:
     hole: Tensor
 
 
-@method("counterfactual", needs="predictions")
+@method(
+    "counterfactual",
+    needs="predictions",
+    about=About(
+        means=(
+            "How far does the score fall when one object, or all of the background, were not there? Each is painted over as a whole, "
+            "and its pixels show the fall. It speaks of things that have a name, where a window hides squares."
+        ),
+        paper="Close to Shetty, Schiele and Fritz 2019, Not Using the Car to See the Sidewalk",
+        doubt=(
+            "Painting leaves traces that may cost something by themselves, and an object that was not annotated or found cannot be "
+            "taken out."
+        ),
+    ),
+)
 def counterfactual(
     model: Adapter,
     image: Tensor,

@@ -14,12 +14,24 @@ from torchvision.ops import box_iou
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..targets import Target
 from ..types import Decision, Trace
 from .base import Maps, method
 
 
-@method("detection-trace", needs="candidates")
+@method(
+    "detection-trace",
+    needs="candidates",
+    about=About(
+        means=(
+            "How did the detector come to this box? It lists the anchors, proposals and boxes that were thought of, and which of them "
+            "suppression merged into the final one. The map shows where the merged candidates lie, weighted by their scores."
+        ),
+        paper="Support as in the box voting of Gidaris and Komodakis 2015, section 3.2",
+        doubt="It says where the candidates lay, not what in the image made them.",
+    ),
+)
 def detection_trace(model: Adapter, image: Tensor, decisions: Sequence[Decision], generator: torch.Generator) -> Maps:
     """Support of a box: share of the score of all candidates merged into it whose boxes cover a pixel; in [0, 1].
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Detail, Maps, Progress, method
 from .kept import Kept, keeping
@@ -27,7 +28,19 @@ FLAT = 1e-12
 """A variance of mask values below this is rounding."""
 
 
-@method("drise", needs="predictions")
+@method(
+    "drise",
+    needs="predictions",
+    about=About(
+        means=(
+            "How much more of the target is found where a random mask shows a pixel than where it hides it? Many random masks are "
+            "laid over the image, until two halves of them agree on the map. It needs only the final answer, so black boxes can be "
+            "asked."
+        ),
+        paper="Petsiuk, Das and Saenko 2018, RISE; for boxes Petsiuk et al. 2021, D-RISE",
+        doubt="Nothing finer than a cell of the masks is resolved; where stability_reached is low the map is mostly chance.",
+    ),
+)
 def drise(
     model: Adapter,
     image: Tensor,

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Detail, Maps, differentiable, method
 from .gradients import scores_of
@@ -91,7 +92,17 @@ class Response:
         return feature if feature >= 0 else int(total.argmax())
 
 
-@method("feature-projection")
+@method(
+    "feature-projection",
+    about=About(
+        means=(
+            "What has the feature map seen that answers most where the target lies? All other maps are set to zero and the rest is "
+            "led back to the image by a deconvnet. The picture shows the pattern that the feature answers to."
+        ),
+        paper="Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks, section 2.1",
+        doubt="It shows what a feature answers to, not that the decision rests on it: no class enters the way back.",
+    ),
+)
 def feature_projection(
     model: Adapter,
     image: Tensor,

@@ -9,13 +9,27 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Detail, Maps, differentiable, method
 from .gradients import scores_of
 from .layers import checked, end_of_encoder, watched
 
 
-@method("gradcam")
+@method(
+    "gradcam",
+    about=About(
+        means=(
+            "Where did one layer see what speaks for the target? The maps of the layer are added up, each with the mean of its "
+            "gradient as weight, and brought to the size of the image. What speaks against the target is left out unless asked for."
+        ),
+        paper="Selvaraju et al. 2017, Grad-CAM; for regions Vinogradova, Dibrov and Myers 2020",
+        doubt=(
+            "The cells are coarse, other objects of the class light up too, and a network with skip connections carries its evidence "
+            "past the layer."
+        ),
+    ),
+)
 def gradcam(
     model: Adapter,
     image: Tensor,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Maps, differentiable, method
 
@@ -48,7 +49,20 @@ def batch_for(image: Tensor, batch_size: int, most: int) -> int:
     return min(most, batch_size or max(1, min(16, AT_ONCE // (image.shape[-2] * image.shape[-1]))))
 
 
-@method("saliency")
+@method(
+    "saliency",
+    about=About(
+        means=(
+            "Which pixels would move the score fastest if each changed a little? The score is differentiated by the image, and each "
+            "pixel shows the largest of its channels. The map has no sign: it does not say whether a change would help or harm."
+        ),
+        paper="Simonyan, Vedaldi and Zisserman 2013, Deep Inside Convolutional Networks, section 3.1",
+        doubt=(
+            "It is a slope at one point, noisy, and says little where the network is saturated: a cause that cannot be made stronger "
+            "gets no gradient."
+        ),
+    ),
+)
 def saliency(model: Adapter, image: Tensor, decisions: Sequence[Decision], generator: torch.Generator) -> Maps:
     """Largest absolute gradient over the channels (Simonyan et al. 2013, section 3.1); never negative.
 
@@ -58,7 +72,20 @@ def saliency(model: Adapter, image: Tensor, decisions: Sequence[Decision], gener
     return Maps(gradients.abs().amax(1), scores)
 
 
-@method("gradient-x-input")
+@method(
+    "gradient-x-input",
+    about=About(
+        means=(
+            "How much would each pixel add if the network were linear around this image? The gradient is multiplied by the normalised "
+            "input and summed over the channels. In a network of rectifiers without biases the map sums up to the score."
+        ),
+        paper="Shrikumar et al. 2016, Not Just a Black Box",
+        doubt=(
+            "A pixel at the mean of the training data gets nothing whatever it means, and with biases or saturated units the sum is "
+            "far from the score."
+        ),
+    ),
+)
 def gradient_x_input(model: Adapter, image: Tensor, decisions: Sequence[Decision], generator: torch.Generator) -> Maps:
     """Gradient times normalised input, summed over the channels (Shrikumar et al. 2016)."""
     x, gradients, scores = input_gradients(model, image, decisions)

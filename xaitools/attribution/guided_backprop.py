@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Maps, method
 from .gradients import input_gradients
@@ -49,7 +50,20 @@ class Guided(TorchFunctionMode):
         return out
 
 
-@method("guided-backprop")
+@method(
+    "guided-backprop",
+    about=About(
+        means=(
+            "A sharp picture of the edges on the way from the image to the score. Gradients flow back through a rectifier only where "
+            "both the activation and the gradient are positive. The map has no sign."
+        ),
+        paper="Springenberg et al. 2015, Striving for Simplicity: The All Convolutional Net",
+        doubt=(
+            "It hardly changes with the class or with shuffled weights (Adebayo et al. 2018), so it is no evidence of what a decision "
+            "rests on."
+        ),
+    ),
+)
 def guided_backprop(model: Adapter, image: Tensor, decisions: Sequence[Decision], generator: torch.Generator) -> Maps:
     """Largest absolute guided gradient over the channels; never negative.
 

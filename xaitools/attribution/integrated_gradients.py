@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Detail, Maps, differentiable, method
 from .gradients import batch_for, scores_of
@@ -20,7 +21,21 @@ TOLERANCE = 0.01
 DOUBLINGS = 3
 
 
-@method("integrated-gradients")
+@method(
+    "integrated-gradients",
+    about=About(
+        means=(
+            "How do the pixels share the difference between this image and a baseline that shows nothing? The gradient is summed "
+            "along the straight way from the baseline to the image. The map is signed and adds up to that difference, but for an "
+            "error that the ledger states."
+        ),
+        paper="Sundararajan, Taly and Yan 2017, Axiomatic Attribution for Deep Networks",
+        doubt=(
+            "What looks like the baseline gets nothing, so that black things vanish with the black one; try another baseline before "
+            "believing a gap."
+        ),
+    ),
+)
 def integrated_gradients(
     model: Adapter,
     image: Tensor,

@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import REST, Decision, Prediction
 from . import speed
 from .base import Detail, Maps, Progress, default_score, method
@@ -19,7 +20,21 @@ from .kept import Kept
 from .sweep import Score, make_sweep, swept
 
 
-@method("occlusion", needs="scores")
+@method(
+    "occlusion",
+    needs="scores",
+    about=About(
+        means=(
+            "How far does the score fall when a part of the image is hidden? A window moves over the image, and each pixel gets the "
+            "mean fall over the windows that hid it. Red pixels speak for the target, blue ones against it."
+        ),
+        paper="Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks, section 4.2",
+        doubt=(
+            "The model has never seen such windows in training; set occlusion.fill=blur to see whether that matters, and mind that "
+            "two copies of one cause cover for each other."
+        ),
+    ),
+)
 def occlusion(
     model: Adapter,
     image: Tensor,
@@ -79,7 +94,19 @@ def occlusion(
     return replace(maps, notes=(f"half precision moves the scores by up to {far:.2g} (this image, mirrored, and in one colour)",))
 
 
-@method("occlusion-drise", needs="predictions")
+@method(
+    "occlusion-drise",
+    needs="predictions",
+    about=About(
+        means=(
+            "Is the same box, region or class still found when a part of the image is hidden? A window moves over the image, and each "
+            "pixel gets the mean loss of the best match over the windows that hid it. It needs only the final answer, so black boxes "
+            "can be asked."
+        ),
+        paper="Windows of Zeiler and Fergus 2014, section 4.2; the match of Petsiuk et al. 2021, D-RISE",
+        doubt="A final answer may jump to a neighbour of the class; best_match says under how many windows another box won.",
+    ),
+)
 def occlusion_drise(
     model: Adapter,
     image: Tensor,

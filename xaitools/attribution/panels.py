@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision, Panels
 from .base import Detail, Maps, Progress, differentiable, method
 from .feature_projection import odd, picture, project, projecting, respond
@@ -21,7 +22,18 @@ NOTHING = "nothing"
 NAME = "occlusion-panels"
 
 
-@method(NAME)
+@method(
+    NAME,
+    about=About(
+        means=(
+            "What happens inside the network while a window hides one part after another? Five panels show the window, a feature "
+            "map's activation, that map led back to the image, the probability, and the most probable class. The map is the mean fall "
+            "of the probability."
+        ),
+        paper="Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks, figure 6",
+        doubt=("A probability near 1 hardly moves whatever is hidden, and the one watched feature map need not carry the decision."),
+    ),
+)
 def occlusion_panels(
     model: Adapter,
     image: Tensor,

@@ -10,12 +10,26 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..errors import MethodError
+from ..registry import About
 from ..types import Decision
 from .base import Maps, differentiable, method
 from .gradients import batch_for, scores_of
 
 
-@method("smoothgrad")
+@method(
+    "smoothgrad",
+    about=About(
+        means=(
+            "Which pixels move the score once the fine noise of the gradient is averaged away? The gradient is taken on copies of the "
+            "image with different noise and averaged. The map has no sign."
+        ),
+        paper="Smilkov et al. 2017, SmoothGrad: removing noise by adding noise",
+        doubt=(
+            "It explains a blurred score: structure finer than the noise is lost, and a model that noise drives out of its data is "
+            "explained there, not here."
+        ),
+    ),
+)
 def smoothgrad(
     model: Adapter,
     image: Tensor,

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
-from torchvision.transforms.functional import gaussian_blur
 
 from ..adapters import Adapter, Model, adapted, as_found
 from ..attribution.base import METHODS, explain_many, parameters
@@ -28,7 +27,7 @@ from ..metrics import maps
 from ..metrics.evaluate import predictions
 from ..metrics.statistics import image_weights, pooled_mean
 from ..targets import Target, bind
-from ..types import IGNORE, Prediction, Sample
+from ..types import IGNORE, Decision, Prediction, Sample
 from .journal import noted, opened
 
 MEASURES = {
@@ -219,10 +218,9 @@ def _measured(
         "target_sensitivity": None if case.other is None else _changed(values, provider, model, case.other),
         "model_randomisation": _changed(values, provider, twin, case.target),
     }
-    sides = [2 * (max(2, each // 8) // 2) + 1 for each in values.shape[::-1]]
-    blurred = gaussian_blur(sample.image, sides, [each / 4 for each in sides])
+    fill, scores = maps.blurred(sample.image), probability(model, bind(case.target, prediction))
     for name in ("deletion", "insertion"):
-        curve = maps.flipping(_scores(model, case, prediction), sample.image, values, blurred, steps=STEPS, insert=name == "insertion")
+        curve = maps.flipping(scores, sample.image, values, fill, steps=STEPS, insert=name == "insertion")
         measured[name] = None if curve is None else maps.area_under(curve)
     return measured
 
@@ -235,13 +233,14 @@ def _changed(values: Tensor, provider: Provider, model: Adapter, target: str) ->
     return maps.change(values, other.float()) if bool(other.isfinite().all()) else None
 
 
-def _scores(model: Adapter, case: Case, prediction: Prediction) -> maps.Scores:
-    """The probability of the target in changed images, its box and proposal held fixed."""
-    decision = replace(bind(case.target, prediction), reading="probability")
+def probability(model: Adapter, decision: Decision) -> maps.Scores:
+    """The probability of what is decided in changed images, its box and proposal held fixed; of an edge or a mask its raw output."""
+    plain = decision.edge is None and decision.cells is None
+    asked = replace(decision, reading="probability") if plain else decision
 
     def scores(images: Tensor) -> Tensor:
         with torch.no_grad(), as_found(model):
-            return torch.cat([model.scores(part, [decision]) for part in images.split(BATCH)]).double().cpu()
+            return torch.cat([model.scores(part, [asked]) for part in images.split(BATCH)]).double().cpu()
 
     return scores
 

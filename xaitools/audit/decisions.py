@@ -137,7 +137,7 @@ def measure_decisions(
     decisions, and ``note`` says so.
     """
     limits = limits or Limits()
-    looker = _Looker(context, seed, limits)
+    looker = Looker(context, seed, limits)
     items = [context.dataset.ids[index] for index in indices]
     found, note = looker.settle(method, indices)
     if found is None:
@@ -168,7 +168,7 @@ def piece_of(index: int) -> Piece:
     return Piece(index, Condition("decisions", 0), (index,))
 
 
-class _Looker:
+class Looker:
     def __init__(self, context: Context, seed: int, limits: Limits) -> None:
         if context.model is None:
             raise ValueError("decisions need a model")

@@ -75,11 +75,11 @@ def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Ex
         if not isinstance(before, XaiError) and not isinstance(after, XaiError):
             yield Example(
                 item, entry.name, severity, roles[item], drops[item], condition.probe, entry.degrees, entry.reference,
-                before[0].image, after[0].image, _as_prediction(worker.context.truth(sample), after[1]), before[1], after[1],
+                before[0].image, after[0].image, as_prediction(worker.context.truth(sample), after[1]), before[1], after[1],
             )  # fmt: skip
 
 
-def _as_prediction(truth: Sample, like: Prediction) -> Prediction:
+def as_prediction(truth: Sample, like: Prediction) -> Prediction:
     """The annotation in the form in which predictions are drawn."""
     if like.semantic is not None and truth.semantic is not None:
         labels = torch.tensor([index for index in range(len(like.classes)) if bool((truth.semantic == index).any())], dtype=torch.int64)

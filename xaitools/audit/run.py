@@ -168,7 +168,11 @@ def carry_out(
     explained = _explaining(plan)
     told = None if progress is None else lambda share: progress(total - explained + round(share * explained), total)
     rows += measure_shift(tally, worker, report, store, told)
-    return Carried(tally, worker, store, report, rows, make_examples(tally, worker, report), out, run)
+    examples = make_examples(tally, worker, report)
+    for each in examples:
+        case = {"id": each.id, "role": each.role, "drop": each.drop, "images": each.images, "severity": each.severity}
+        report["probes"][each.probe].setdefault("examples", []).append(case)
+    return Carried(tally, worker, store, report, rows, examples, out, run)
 
 
 def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:

@@ -173,7 +173,7 @@ class _Lab:
             (donor, patch), (other, plain) = donors[count % len(donors)], next(
                 (each for each in others[count % len(others) :] + others if each[0] != host.item), others[0]
             )  # fmt: skip
-            images = (sample.image, _pasted(sample.image, box, patch), _pasted(sample.image, box, plain))
+            images = (sample.image, with_patch(sample.image, box, patch), with_patch(sample.image, box, plain))
             before, after, control = self.model.predict(torch.stack(images))
             if self._has(before):
                 continue
@@ -303,7 +303,8 @@ def _mask(box: Box, like: Tensor) -> Tensor:
     return mask
 
 
-def _pasted(image: Tensor, box: Box, patch: Tensor) -> Tensor:
+def with_patch(image: Tensor, box: Box, patch: Tensor) -> Tensor:
+    """``image`` (3, H, W) with ``patch`` brought to the size of ``box`` and put there."""
     left, top, right, bottom = box
     size = (bottom - top, right - left)
     if patch.shape[-2:] != size:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..files import plain
+from .progress import ProgressFile
 
 
 def common(command: Callable[..., None]) -> Callable[..., None]:
@@ -22,6 +23,9 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
         click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1)),
         click.option("--json", "as_json", is_flag=True, help="Standard output is exactly one JSON document."),
+        click.option(
+            "--progress", "progress_file", type=click.Path(path_type=Path), metavar="FILE", help="Writes into FILE how far it is."
+        ),
     ):
         command = option(command)
     return command
@@ -60,10 +64,10 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Session:
-    """How a command speaks: progress and remarks to standard error, one result to standard output."""
+    """How a command speaks: progress and remarks to standard error, one result to standard output; progress also to a file."""
 
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, as_json: bool, quiet: bool, progress_file: Path | None = None) -> None:
+        self.as_json, self.quiet, self.progress_file = as_json, quiet, progress_file
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -74,9 +78,10 @@ class Session:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:
-        """A function (done, total) that moves a bar, or None where nobody looks."""
+        """A function (done, total) that moves a bar and writes the progress file, or None where nobody looks."""
+        kept = None if self.progress_file is None else ProgressFile(self.progress_file)
         if self.quiet or not sys.stderr.isatty():
-            yield None
+            yield kept
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -84,12 +89,18 @@ class Session:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+            def move(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+                if kept is not None:
+                    kept(done, total)
+
+            yield move
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
-    def call(*, as_json: bool, quiet: bool, **arguments: Any) -> None:
-        command(Session(as_json, quiet), **arguments)
+    def call(*, as_json: bool, quiet: bool, progress_file: Path | None, **arguments: Any) -> None:
+        command(Session(as_json, quiet, progress_file), **arguments)
 
     return call

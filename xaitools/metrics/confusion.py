@@ -94,7 +94,10 @@ class Confusion:
         self._images: list[tuple[int, int, int]] = []
 
     def add(self, sample: Sample, prediction: Prediction) -> None:
-        one = kinds(sample, prediction, iou=self.iou, score=self.score)
+        self.count(kinds(sample, prediction, iou=self.iou, score=self.score))
+
+    def count(self, one: Kinds) -> None:
+        """Adds an image of which ``kinds`` were found at this level and score."""
         np.add.at(self.kinds, (one.label, one.kind), 1)
         np.add.at(self.fates, (one.truth, one.fate), 1)
         np.add.at(self.table, (one.on, one.label), 1)  # row -1 is no truth

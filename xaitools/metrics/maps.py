@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
 
 Scores = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) -> what the model makes of them, (N,)."""
@@ -34,6 +35,19 @@ def flipping(scores: Scores, image: Tensor, values: Tensor, fill: Tensor, *, ste
     shares = torch.linspace(0, values.numel(), steps + 1).round()
     taken = rank.view(1, 1, *values.shape) < shares.view(-1, 1, 1, 1)
     return scores(torch.where(taken ^ insert, fill, image).to(image))
+
+
+def strongest(values: Tensor, share: float) -> Tensor:
+    """(H, W) bool: the ``share`` of the pixels, in [0, 1], that speaks most for the score; what ``flipping`` has taken by then."""
+    taken = torch.zeros(values.numel(), dtype=torch.bool)
+    taken[order(values)[: round(share * values.numel())]] = True
+    return taken.view(values.shape)
+
+
+def blurred(image: Tensor) -> Tensor:
+    """``image`` (.., H, W) so blurred, over about a quarter of each side, that no object is left: what is put where pixels are deleted."""
+    sides = [2 * (max(2, each // 8) // 2) + 1 for each in image.shape[:-3:-1]]
+    return gaussian_blur(image, sides, [each / 4 for each in sides])
 
 
 def area_under(curve: Tensor) -> float:

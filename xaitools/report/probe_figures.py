@@ -14,7 +14,7 @@ from torch import Tensor
 from ..types import Prediction
 from .colours import class_colours
 from .page import FONT, SMALL, TINY, Drawing, Page, style
-from .prediction import draw_prediction, legend
+from .prediction import draw_prediction, halo, legend
 
 WIDTH, MARGIN, GAP, LEFT = 180.0, 2.0, 1.5, 25.0
 """Millimetres; LEFT is the column that says which image it is."""
@@ -22,7 +22,9 @@ WIDTH, MARGIN, GAP, LEFT = 180.0, 2.0, 1.5, 25.0
 SURE = 0.5
 """Boxes with a lower score are not drawn."""
 
-TALLEST = 60.0
+TALLEST, ONE = 60.0, 80.0
+"""Of a row of examples, and the longer side of an image alone."""
+
 INK, CUE, OTHER = "0.15", "#c2410c", "#0369a1"
 
 
@@ -72,6 +74,20 @@ def examples_figure(examples: Sequence[Any]) -> Drawing:
         return page.drawing
 
 
+def image_figure(image: Tensor, prediction: Prediction | None, boxes: Mapping[str, Sequence[float]] | None = None) -> Drawing:
+    """One image (3, H, W) and what of a prediction is worth drawing, without a margin; ``boxes`` xyxy in pixels by their colours."""
+    height, width = image.shape[-2:]
+    scale = ONE / max(height, width)
+    with style(FONT):
+        page = Page(scale * width, scale * height, 200, FONT)
+        ax = page.axes(0, 0, page.width, page.height)
+        draw_prediction(ax, image, worth_drawing(prediction))
+        for colour, (left, top, right, bottom) in (boxes or {}).items():
+            look: dict[str, Any] = {"edgecolor": colour, "linewidth": 1.5, "path_effects": halo(1.5)}
+            ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **look))
+        return page.drawing
+
+
 def _row(page: Page, each: Any, y: float, column: float, height: float) -> None:
     points = round(100 * each.drop)
     said = f"{abs(points)} {'point' if abs(points) == 1 else 'points'} {'gained' if points < 0 else 'lost'}"
@@ -83,7 +99,7 @@ def _row(page: Page, each: Any, y: float, column: float, height: float) -> None:
     for index, (image, prediction) in enumerate(panels):
         width = min(column, height * image.shape[-1] / image.shape[-2])
         ax = page.axes(MARGIN + LEFT + index * (column + GAP), y, width, height)
-        shown = _shown(prediction)
+        shown = worth_drawing(prediction)
         if shown is None or shown.boxes is None:
             draw_prediction(ax, image, shown)
         else:
@@ -98,7 +114,7 @@ def _draw_boxes(ax: Axes, image: Tensor, prediction: Prediction) -> None:
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colours[label], linewidth=1.0))
 
 
-def _shown(prediction: Prediction | None) -> Prediction | None:
+def worth_drawing(prediction: Prediction | None) -> Prediction | None:
     """What is worth drawing: no background, no box of which the model is not sure."""
     if prediction is None:
         return None
@@ -114,7 +130,7 @@ def _classes(examples: Sequence[Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in examples:
         for prediction in (each.truth, each.predicted_before, each.predicted_after):
-            found |= {name: colour for name, colour in legend(_shown(prediction)) if colour is not None and name not in found}
+            found |= {name: colour for name, colour in legend(worth_drawing(prediction)) if colour is not None and name not in found}
     return found
 
 

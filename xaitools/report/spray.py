@@ -148,7 +148,7 @@ def transplant_figure(name: str, cases: Sequence[Case]) -> Drawing:
                 draw_prediction(ax, image, _sure(prediction))
                 if box is not None:
                     _box(ax, box, SHARED)
-                page.text(x, y + scale * height + 0.8, page.fit(_answer(prediction), cell, SMALL, 2), SMALL)
+                page.text(x, y + scale * height + 0.8, page.fit(answer(prediction), cell, SMALL, 2), SMALL)
             y += cell + words
         return page.drawing
 
@@ -173,7 +173,7 @@ def _sure(prediction: Prediction, score: float = SURE) -> Prediction:
     return replace(prediction, origins=None, anchors=None, cells=None, **parts)
 
 
-def _answer(prediction: Prediction) -> str:
+def answer(prediction: Prediction) -> str:
     """What the model says, in a line."""
     if prediction.task == "classification":
         return f"{prediction.classes[int(prediction.labels[0])]} {float(prediction.scores[0]):.2f}"

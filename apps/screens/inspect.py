@@ -13,7 +13,9 @@ import streamlit as st
 from cached import Question
 from components.aiming import choose_target, point_at, shown
 from components.choices import choose_model, choose_picture
-from components.views import show_boxes, show_classes, show_map, show_segments
+from components.deleting import show_deletion
+from components.steps import show_steps
+from components.views import answer, show_made, show_map, show_prediction
 from components.words import plain, refusal
 
 from xaitools.attribution.base import METHODS
@@ -24,6 +26,7 @@ from xaitools.types import Attribution, Explanation, Prediction, Refusal
 
 FAVOURITES = ("lrp", "saliency", "gradient-x-input")
 BLEND_HELP = "0 is the picture; 50 lets it through where the map is weak; 100 is the map in the colours of its bar"
+WEAK_HELP = "Of the limit where the colours end; the numbers stay those of the whole map"
 SCALE_HELP = "each: every map at its own limit; shared: all maps at the largest one"
 
 
@@ -44,6 +47,7 @@ def page() -> None:
     left, right = st.columns([5, 7], gap="medium")
     with left:
         target = look(shot, prediction)
+        show_steps(loaded, shot)
     with right:
         if isinstance(target, TargetError):
             refusal(target)
@@ -53,7 +57,7 @@ def page() -> None:
 
 def look(shot: sources.Picture, prediction: Prediction) -> Target | TargetError:
     """The prediction on the picture, and what of it is to be explained."""
-    place = st.container()
+    place, strength = st.container(), 0
     if prediction.semantic is not None:
         strength = st.slider("Prediction over the picture", 0, 100, 45, 5, key="tint", format="%d %%", bind="query-params")
     elif prediction.boxes is not None:
@@ -61,12 +65,7 @@ def look(shot: sources.Picture, prediction: Prediction) -> Target | TargetError:
     target = choose_target(shot, prediction)
     known, on_pick = None if isinstance(target, TargetError) else target, partial(point_at, prediction)
     with place:
-        if prediction.semantic is not None:
-            show_segments(shot, prediction, known, strength / 100, on_pick)
-        elif prediction.boxes is not None:
-            show_boxes(shot, prediction, known, shown(prediction), on_pick)
-        else:
-            show_classes(shot, prediction, known, on_pick)
+        show_prediction(shot, prediction, known, count=shown(prediction), strength=strength / 100, on_pick=on_pick)
     return target
 
 
@@ -77,9 +76,10 @@ def explain(loaded: cached.Loaded, shot: sources.Picture, prediction: Prediction
     start = [name for name in FAVOURITES if name in known][:2]
     methods = first.multiselect("Methods", known, start, key="method", bind="query-params", select_all=False)
     text = second.text_input("Settings", key="set", bind="query-params", placeholder="METHOD.NAME=VALUE", help=_settings_help(methods))
-    first, second = st.columns([3, 2])
+    first, second, third = st.columns([3, 3, 3])
     blend = first.slider("Picture – overlay – map", 0, 100, 50, 5, key="blend", bind="query-params", help=BLEND_HELP)
-    scale = second.segmented_control(
+    least = second.slider("Hide weaker than", 0, 90, 0, 5, key="weak", bind="query-params", format="%d %%", help=WEAK_HELP)
+    scale = third.segmented_control(
         "Colours end", ["each", "shared"], default="each", required=True, key="scale", bind="query-params", help=SCALE_HELP
     )
     try:
@@ -88,7 +88,8 @@ def explain(loaded: cached.Loaded, shot: sources.Picture, prediction: Prediction
         refusal(error)
         return
     questions = [Question(loaded, shot, str(target), name, settings.get(name, ())) for name in methods]
-    results = show_maps(questions, prediction, blend / 100, scale == "shared")
+    results = show_maps(questions, prediction, blend / 100, least / 100, scale == "shared")
+    show_deletion(questions, results)
     limits = [limit_of(each.values) for each in results if isinstance(each, Attribution)]
     if limits:
         explanation = Explanation(
@@ -102,7 +103,9 @@ def _settings_help(methods: Sequence[str]) -> str:
     return "Parameters of the chosen methods, with their defaults: " + (plain(", ".join(known)) or "none")
 
 
-def show_maps(questions: Sequence[Question], prediction: Prediction, blend: float, shared: bool) -> list[Attribution | Refusal]:
+def show_maps(
+    questions: Sequence[Question], prediction: Prediction, blend: float, least: float, shared: bool
+) -> list[Attribution | Refusal]:
     """The maps side by side, each as soon as it is there; on one scale when all are."""
     on_pick = partial(point_at, prediction)
     slots = [slot for _ in questions[::2] for slot in st.columns(2)][: len(questions)]
@@ -114,22 +117,15 @@ def show_maps(questions: Sequence[Question], prediction: Prediction, blend: floa
             if isinstance(result, Refusal):
                 refusal(result.error)
             elif not shared:
-                show_map(question.picture, prediction, result, limit_of(result.values), blend, on_pick)
+                show_map(question.picture, prediction, result, limit_of(result.values), blend, on_pick, least=least)
     made = [(slot, result) for slot, result in zip(slots, results, strict=True) if isinstance(result, Attribution)]
     for slot, result in made if shared else []:
         with slot:
-            show_map(questions[0].picture, prediction, result, max(limit_of(each.values) for _, each in made), blend, on_pick)
+            limit = max(limit_of(each.values) for _, each in made)
+            show_map(questions[0].picture, prediction, result, limit, blend, on_pick, least=least)
+    for _, result in made:
+        show_made(questions[0].picture, result)
     return results
-
-
-def answer(question: Question) -> Attribution | Refusal:
-    bar = st.empty()
-    try:
-        return cached.explain(question, lambda done, total: bar.progress(done / total, f"{done} of {total}"))
-    except XaiError as error:
-        return Refusal(question.target, question.method, str(error))
-    finally:
-        bar.empty()
 
 
 def offer(explanation: Explanation, questions: Sequence[Question], limit: float | None) -> None:
@@ -143,7 +139,7 @@ def offer(explanation: Explanation, questions: Sequence[Question], limit: float 
         download("Numbers", "explanation.json", make)
         download("Picture", "picture.png", partial(cached.png, questions[0].picture))
     source, *rest = questions[0].picture.source
-    words = ["xaitools", "explain", source, *rest, "--model", explanation.model, "--target", explanation.targets[0]]
+    words = ["xaitools", "explain", source, *rest, "--model", questions[0].loaded.string, "--target", explanation.targets[0]]
     words += ["--method", ",".join(explanation.methods), *([] if limit is None else ["--scale", scale])]
     words += [word for each in questions for name, value in each.params for word in ("--set", f"{each.method}.{name}={value}")]
     st.code(shlex.join([*words, "--out", "explanation"]), language="bash", wrap_lines=True)

@@ -1,0 +1,98 @@
+"""The parts of Inspect beside maps: deletion, the steps of a detector, ledgers, panels, and what is weak."""
+
+import base64
+import io
+from typing import Any
+
+import cached
+import numpy as np
+import pytest
+import sources
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from tests.apps.pages import checked, field, opened, pictures, words
+from xaitools.metrics.maps import blurred, order
+
+DETECTOR, SEGMENTER = "tiny-detector", "tiny-segmenter"
+
+
+def inspected(**address: Any) -> AppTest:
+    return opened("inspect", **{"method": ["saliency"], **address})
+
+
+def pixels(picture: dict[str, Any]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture["image"].partition(",")[2]))))
+
+
+def test_the_strongest_pixels_go_first_and_the_score_is_followed() -> None:
+    app = inspected(model=SEGMENTER, target="pixel:50,50", delete="true", share="20")
+    shot = sources.from_dataset("scenes:test", 0)
+    question = cached.Question(cached.load(SEGMENTER), shot, "pixel:50,50", "saliency")
+    gone = torch.zeros(96 * 96, dtype=torch.bool)
+    gone[order(cached.explain(question).values)[: round(0.2 * 96 * 96)]] = True
+    expected = sources.as_rgb(torch.where(gone.view(96, 96), blurred(shot.sample.image), shot.sample.image))
+    assert (pixels(pictures(app)["rest"]) == expected).all()
+    curve = cached.deletion(question)
+    assert curve is not None and len(curve.ordered) == 17
+    loaded, label = question.loaded, int(cached.predict(question.loaded, shot).semantic[50, 50])
+    for place, image in ((0, shot.sample.image), (16, blurred(shot.sample.image))):
+        logits = loaded.model.module(loaded.model.normalise(image[None]))[0, :, 50, 50]
+        assert (
+            curve.ordered[place] == pytest.approx(float(logits.softmax(0)[label]), abs=1e-5) == pytest.approx(curve.random[place], abs=1e-5)
+        )
+    assert f"score {curve.ordered[0]:.3f}, with 20 % deleted" in words(app)
+    before = pictures(app)["rest"]
+    field(app, "share").set_value(60).run()
+    assert pictures(checked(app))["rest"]["image"] != before["image"]
+
+
+def test_boxes_of_each_step_and_what_other_thresholds_leave() -> None:
+    app = inspected(model=DETECTOR, steps="true")
+    trace = cached.trace(cached.load(DETECTOR), sources.from_dataset("scenes:test", 0))
+    final = int((trace.finals >= 0).sum())
+    assert len(pictures(app)["step picture"]["boxes"]) == final
+    for name, count in (("proposals", int((trace.first.finals >= 0).sum())), ("anchors", min(300, len(trace.first.labels)))):
+        field(app, "step").set_value(name).run()
+        assert len(pictures(checked(app))["step picture"]["boxes"]) == count
+    field(app, "step").set_value("suppressed").run()
+    suppressed = len(pictures(app)["step picture"]["boxes"])
+    field(app, "overlap").set_value(0.05).run()
+    assert len(pictures(checked(app))["step picture"]["boxes"]) >= suppressed and "suppressed at an IoU above 0.05" in words(app)
+    field(app, "above").set_value(0.95).run()
+    assert f"final boxes {int((trace.scores > 0.95).sum())}, with the model's own thresholds {final}" in words(checked(app))
+
+
+def test_a_segmenter_has_no_steps() -> None:
+    app = inspected(model=SEGMENTER, steps="true")
+    assert "step picture" not in pictures(app) and not any(getattr(each, "key", "") == "steps" for each in app.main)
+
+
+def test_what_is_weaker_is_not_shown_and_the_numbers_stay() -> None:
+    app = inspected(model=SEGMENTER, target="pixel:50,50", blend="100")
+    before = pictures(app)["map saliency"]
+    field(app, "weak").set_value(50).run()
+    after = pictures(checked(app))["map saliency"]
+    white = [(pixels(each) == 255).all(-1).mean() for each in (before, after)]
+    assert white[1] > white[0] and after["bar"] == before["bar"] and after["alt"] == before["alt"]
+
+
+def test_a_ledger_is_told_and_drawn() -> None:
+    app = inspected(model=SEGMENTER, target="pixel:50,50", method=["lrp"])
+    assert "of the score reaches the image" in words(app) and len(app.get("image")) == 1
+    assert app.dataframe[0].value["absorbed"].sum() != 0
+
+
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(name, marks=pytest.mark.long) for name in ("occlusion-panels", "feature-projection")), "detection-trace"]
+)
+def test_what_a_method_made_is_shown_with_words_for_it(method: str) -> None:
+    app = inspected(
+        model=DETECTOR,
+        target="box:0",
+        method=[method],
+        set="occlusion-panels.window=48 occlusion-panels.stride=48"[: 99 * (method[0] == "o")],
+    )
+    [image] = app.get("image")
+    assert f"{method} for box:0" in image.proto.imgs[0].alt
