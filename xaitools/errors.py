@@ -37,6 +37,15 @@ class PlanError(XaiError):
     """A run folder holds another plan, or a run has no usable item."""
 
 
+def first_line(error: Exception) -> str:
+    """What somebody else's error says, in one line.
+
+    >>> first_line(IndexError())
+    'IndexError'
+    """
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for a name that is not known, with the nearest names first.
 

@@ -42,6 +42,8 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """Raises TargetError with the known forms when ``text`` is none of them."""
+        if any("\ud800" <= each <= "\udfff" for each in text):  # bytes that were no text
+            raise TargetError(f"target {text!r}: is no text in UTF-8; percent-encode what is odd in a name")
         body, found, other = text.partition(":vs:")
         versus = unquote(other) if found else None
         kind, *rest = body.split(":")
@@ -64,7 +66,7 @@ class Target:
                 return cls("region", names[1], truth=True)
             case "region", [name] if name:
                 return cls("region", names[0])
-            case "pixel", [place, *name] if len(name) < 2 and (numbers := _numbers(place, 2)):
+            case "pixel", [place, *name] if len(name) < 2 and all(name) and (numbers := _numbers(place, 2)):
                 return cls("pixel", names[1] if name else None, place=numbers)
             case (("box" | "mask"), [index]) if index.isascii() and index.isdigit() and len(index) < 9:
                 return cls(kind, index=int(index))

@@ -33,12 +33,21 @@ class Clock:
             row = self.seconds.setdefault(probe, {"change": 0.0, "predict": 0.0})
             row[what] += time.perf_counter() - start
 
-    def facts(self, seconds: float) -> dict[str, Any]:
-        """For run.json, of a run that took ``seconds``: images, images_per_second, model_share (of the whole time), by_probe; rounded."""
+    def add(self, other: Clock) -> None:
+        """What another process spent its time on."""
+        self.images += other.images
+        for probe, spent in other.seconds.items():
+            row = self.seconds.setdefault(probe, dict.fromkeys(spent, 0.0))
+            for what, seconds in spent.items():
+                row[what] += seconds
+
+    def facts(self, seconds: float, workers: int = 1) -> dict[str, Any]:
+        """For run.json, of a run that took ``seconds``: images, images_per_second, model_share (of the time of all ``workers``), by_probe;
+        rounded."""
         asked = sum(row["predict"] for row in self.seconds.values())
         return {
             "images": self.images,
             "images_per_second": round(self.images / max(seconds, 1e-9), 2),
-            "model_share": round(asked / max(seconds, 1e-9), 4),
+            "model_share": round(asked / max(seconds * workers, 1e-9), 4),
             "by_probe": {name: {what: round(each, 3) for what, each in row.items()} for name, row in self.seconds.items()},
         }

@@ -27,13 +27,18 @@ from ..attribution.sweep import filled
 from ..data import Dataset, readable
 from ..data.present import BACKGROUND, Contents, annotated
 from ..data.relabel import Relabel
-from ..errors import DataError, MethodError, XaiError
+from ..data.selected import Selected
+from ..errors import DataError, MethodError, XaiError, first_line
+from ..metrics.batches import tried
 from ..metrics.evaluate import predictions
 from ..metrics.statistics import image_weights, pooled_mean
 from ..targets import Target, bind
 from ..types import Decision, Prediction, Sample
 from .assess import RIGHT, cases_of
+from .engine import Crew, Task
 from .journal import noted, opened
+from .plan import Condition, Piece
+from .work import Worker
 
 CONTROL = "control"
 FEW = 10
@@ -73,6 +78,7 @@ def counterfactual_table(
     journal: Path | None = None,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    crew: Crew | None = None,
 ) -> dict[str, Any]:
     """The document of ``counterfactual.json``: what each class loses when another one is taken out of its images.
 
@@ -110,16 +116,11 @@ def counterfactual_table(
     }  # fmt: skip
     done: dict[str, list[Row] | str] = opened(journal, plan, resume, "a counterfactual table")
     left = [index for index in range(total) if dataset.ids[index] not in done]
-    for count, (index, outcome) in enumerate(predictions(known, dataset, left, relabel=relabel), 1):
-        rows: list[Row] | str
-        if isinstance(outcome, XaiError):
-            rows = str(outcome)
-        else:
-            rows = _rows(known, dataset, relabel, index, *outcome, options, seed)
+    for count, (index, rows) in enumerate(_all(known, dataset, relabel, left, options, seed, crew), total - len(left) + 1):
         done[dataset.ids[index]] = rows
         noted(journal, dataset.ids[index], rows)
         if progress is not None:
-            progress(total - len(left) + count, total)
+            progress(count, total)
     outcomes = [(id, done[id]) for id in list(dataset.ids)[:total]]
     return _document(plan, known, relabel, outcomes, seed, replicates)
 
@@ -136,7 +137,7 @@ def _check(model: Adapter, dataset: Dataset, options: Mapping[str, Any]) -> None
             f"{dataset.name}: neither masks nor boxes nor class maps, so there is no object to take out; take data that has them"
         )
     if first and model.black_box is None:
-        model.predict(first[0].image[None])
+        tried(lambda images: list(model.predict(torch.stack(list(images)))), [first[0].image])
     if score_name(model, Decision("top", 0), options["score"]) != STILL and model.black_box:
         raise MethodError(f"{model.name} is a black box without logits; score={options['score']} cannot be read, take score=found")
 
@@ -146,6 +147,50 @@ def _contents(dataset: Dataset, sample: Sample) -> Contents | None:
 
 
 # -- one image
+
+
+@dataclass(frozen=True)
+class Removed:
+    """The work of one item: what it loses without each thing in it."""
+
+    index: int
+    options: Mapping[str, Any]
+    seed: int
+
+    def __call__(self, worker: Worker) -> list[Row] | str:
+        context = worker.context
+        assert context.model is not None and context.relabel is not None
+        return _one(adapted(context.model), context.dataset, context.relabel, self.index, self.options, self.seed)
+
+
+def _all(
+    model: Adapter, dataset: Dataset, relabel: Relabel, indices: Sequence[int], options: Mapping[str, Any], seed: int, crew: Crew | None
+) -> Iterator[tuple[int, list[Row] | str]]:
+    """Each of ``indices`` with its rows, or why there are none; a crew knows the items of the whole dataset."""
+    if crew is None:
+        yield from ((index, _one(model, dataset, relabel, index, options, seed)) for index in indices)
+        return
+    whole = dataset.indices if isinstance(dataset, Selected) else range(len(dataset))
+    places = {whole[index]: index for index in indices}
+    named = Condition("counterfactual", 0)
+    tasks = [Task(Piece(at, named, (at,)), (dataset.ids[index],), Removed(at, options, seed), False) for at, index in places.items()]
+    yield from ((places[task.piece.number], rows) for task, rows in crew.done(tasks))
+
+
+def _one(
+    model: Adapter, dataset: Dataset, relabel: Relabel, index: int, options: Mapping[str, Any], seed: int
+) -> list[Row] | str:  # fmt: skip
+    ((_, outcome),) = predictions(model, dataset, [index], relabel=relabel)
+    if isinstance(outcome, XaiError):
+        return str(outcome)
+    try:
+        return _rows(model, dataset, relabel, index, *outcome, options, seed)
+    except DataError as error:
+        return str(error)
+    except XaiError:  # an argument is at fault
+        raise
+    except Exception as error:  # a model may raise anything
+        return f"{dataset.ids[index]}: the model failed: {first_line(error)}"
 
 
 def _rows(

@@ -29,14 +29,17 @@ from torch import Tensor
 from ..adapters import adapted
 from ..attribution.base import METHODS, explain_many, offers
 from ..data.present import rectangles
-from ..errors import DataError, MethodError, XaiError
+from ..errors import DataError, MethodError, ModelError, first_line
 from ..metrics.accuracy import image_statistics
+from ..metrics.batches import flaw
 from ..probes import Context
 from ..targets import Target
 from ..types import IGNORE, Prediction, Sample
+from .engine import Crew, Task, carried
 from .plan import Condition, Piece
 from .records import Folder, Memory, Row
-from .shift import AUTO
+from .shift import AUTO, FAILURES
+from .work import Worker
 
 SIDE = 16
 """Cells along the sides of both views."""
@@ -130,6 +133,7 @@ def measure_decisions(
     seed: int = 0,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
+    crew: Crew | None = None,
 ) -> Decisions:
     """The decisions of the context's model on these items; each item is one piece of ``store``.
 
@@ -145,22 +149,32 @@ def measure_decisions(
     made: list[Decided] = []
     skipped: dict[str, str] = {}
     empty = 0
-    for done, (index, item) in enumerate(zip(indices, items, strict=True), 1):
-        piece = piece_of(index)
-        rows = store.read(piece, [item])
-        if rows is None:
-            rows = [looker.row(index)]
-            store.write(piece, rows)
-        (row,) = rows
+    tasks = [Task(piece_of(index), (item,), Decides(found, index, seed, limits)) for index, item in zip(indices, items, strict=True)]
+    told = None if progress is None else lambda done: progress(done, len(items))
+    rows = carried(store, tasks, lambda task: [looker.row(task.piece.number)], crew, told)
+    for item, (row,) in zip(items, rows, strict=True):
         if row.reason is not None:
             skipped[item] = row.reason
         else:
             every = list(looker.decided(row))
             made += [each for each in every if np.isfinite(each.shares).all()]
             empty += sum(1 for each in every if not np.isfinite(each.shares).all())
-        if progress is not None:
-            progress(done, len(items))
     return Decisions(looker.classes, found, note, tuple(sorted(made, key=lambda each: each.key)), skipped, empty)
+
+
+@dataclass(frozen=True)
+class Decides:
+    """The work of one item: the decisions about it, explained by ``method``."""
+
+    method: str
+    index: int
+    seed: int
+    limits: Limits
+
+    def __call__(self, worker: Worker) -> list[Row]:
+        looker = Looker(worker.context, self.seed, self.limits)
+        looker.method = self.method
+        return [looker.row(self.index)]
 
 
 def piece_of(index: int) -> Piece:
@@ -184,15 +198,18 @@ class Looker:
                 refusal = f"{self.model.name} is a black box, and {name} needs {METHODS[name].needs}"
                 continue
             self.method = name
+            failed = 0
             for index in indices:
                 try:
                     if not self._maps(index)[2]:
                         continue
-                except DataError:  # this item says nothing of the method
+                except (DataError, ModelError):  # this item says nothing of the method
                     continue
-                except (XaiError, RuntimeError) as error:
-                    refusal = str(error).splitlines()[0]
-                    break
+                except Exception as error:  # a model's backward pass may raise anything
+                    refusal, failed = first_line(error), failed + 1
+                    if isinstance(error, MethodError) or failed == FAILURES:
+                        break
+                    continue
                 return name, "" if name in (wanted, AUTO[0]) else f"{name}, because {AUTO[0]} was refused: {refusal}"
         if wanted != "auto" and refusal != "the model decided nothing":
             raise MethodError(f"relevance by {wanted}: {refusal}")
@@ -222,8 +239,8 @@ class Looker:
                 columns["object_view"].append(views[1])
                 columns["shares"].append(shares)
                 columns["areas"].append([float(mask.double().mean()) for mask in masks])
-        except (XaiError, RuntimeError) as error:  # a model's backward pass may raise anything
-            return Row(item, condition.probe, 0, str(error).splitlines()[0])
+        except Exception as error:  # a model's backward pass may raise anything
+            return Row(item, condition.probe, 0, first_line(error))
         return Row(item, condition.probe, 0, None, {name: np.array(each, np.float32).ravel() for name, each in columns.items()})
 
     def decided(self, row: Row) -> Sequence[Decided]:
@@ -254,6 +271,8 @@ class Looker:
         """The item in the model's words, what the model says of it, and the map (H, W) and margin of each decision."""
         sample = self.context.truth(self.context.dataset[index])
         prediction = self.model.predict(sample.image[None])[0]
+        if why := flaw(prediction):
+            raise why
         targets = [self._target(int(prediction.labels[number]), number) for number in chosen_of(prediction, self.limits)]
         if not targets:
             return sample, prediction, []

@@ -18,10 +18,11 @@ from ..types import AuditReport
 from .counterfactual import counterfactual_table
 from .decisions import measure_decisions
 from .decisions import piece_of as decisions_of
+from .engine import Blueprint, Given, hired
 from .plan import CLEAN, Plan, make_plan
 from .records import joined
 from .reliance import reliance
-from .run import Carried, Progress, carry_out, steps
+from .run import Carried, Origin, Progress, carry_out, steps
 from .shift import Explainer
 from .spots import NOWHERE, SPOT, measure_spots, piece_of
 from .spray import spray
@@ -43,6 +44,10 @@ def audit(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    engine: str = "local",
+    workers: int = 1,
+    address: str | None = None,
+    origin: Origin | None = None,
     **options: Any,
 ) -> AuditReport:
     """Which cues ``model`` relies on: "findings", one verdict for each cue family, with its evidence (see ``verdict``).
@@ -52,7 +57,7 @@ def audit(
     allow       cue families that are legitimate here, e.g. texture where the stain is the class; what is found stays, marked
     robustness  whether attacks and distortions run too; they get drops and no verdict
     explained   on how many images decisions are explained
-    out, resume, progress  as of ``probe``, whose other ``options`` are taken too, but for ``probes``
+    out, resume, progress, engine, workers, address, origin  as of ``probe``, whose other ``options`` are taken too, but for ``probes``
 
     Raises what ``probe`` raises, and XaiError for an unknown family in ``allow``.
     """
@@ -64,29 +69,33 @@ def audit(
     families = [family for family in FAMILIES if robustness or family in CUES]
     further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
     turns = TURNS if Context(dataset).stand_ins() else ()
-    plan, context = make_plan(model, dataset, [*families, *QUESTIONS.values(), *turns], further=further, **options)
+    probes, options = [*families, *QUESTIONS.values(), *turns], {**options, "further": further}
+    plan, context = make_plan(model, dataset, probes, **options)
     wanted = _explained(plan, explained)
     first, total = steps(plan), steps(plan) + 3 * len(wanted)
     told = None if progress is None else lambda done, _: progress(done, total)
     also = [each(index) for index in wanted for each in (piece_of, decisions_of)]
-    done = carry_out(plan, context, None if out is None else Path(out).expanduser(), resume, told, also)
+    folder = None if out is None else Path(out).expanduser()
 
     def later(before: int) -> Progress | None:
         return None if progress is None else lambda count, _: progress(before + count, total)
 
-    done.report["spots"] = _spots(done, wanted, later(first))
-    done.report |= _clusters(done, wanted, later(first + len(wanted)))
-    done.report["counterfactual"] = _counterfactual(done, wanted, resume, options.get("classes_map"), later(first + 2 * len(wanted)))
-    done.report["findings"] = [finding(case, case.family in allow) for case in cases(done.report)]
-    done.report["error_rates"] = read_json(ERRORS)
-    return AuditReport(done.report, joined(done.rows), done.ended(), done.examples)
+    blueprint = Blueprint(origin or Given(model, dataset), probes, options)
+    with hired(blueprint, plan, folder, engine=engine, workers=workers, address=address) as crew:
+        done = carry_out(plan, context, folder, resume, told, crew, also)
+        done.report["spots"] = _spots(done, wanted, later(first))
+        done.report |= _clusters(done, wanted, later(first + len(wanted)))
+        done.report["counterfactual"] = _counterfactual(done, wanted, resume, options.get("classes_map"), later(first + 2 * len(wanted)))
+        done.report["findings"] = [finding(case, case.family in allow) for case in cases(done.report)]
+        done.report["error_rates"] = read_json(ERRORS)
+        return AuditReport(done.report, joined(done.rows), done.ended(), done.examples)
 
 
 def _clusters(done: Carried, wanted: Sequence[int], progress: Progress | None) -> Facts:
     """ "spray", "transplants" of each class's suspicious clusters in their order, "reliance", and how that was made or why not."""
     plan, context = done.tally.plan, done.worker.context
     method = plan.facts["relevance"]["method"]
-    decisions = measure_decisions(context, wanted, done.store, method=method, seed=plan.seed, progress=progress)
+    decisions = measure_decisions(context, wanted, done.store, method=method, seed=plan.seed, progress=progress, crew=done.crew)
     found = spray(decisions, seed=plan.seed)
     suspicious = {name: [each for each in facts["clusters"] if each["suspicious"]] for name, facts in found.items()}
     return {
@@ -110,7 +119,7 @@ def _counterfactual(
     some = Selected(context.dataset, wanted, context.dataset.name)
     try:
         found = counterfactual_table(
-            context.model, some, seed=plan.seed, classes_map=classes_map, resume=resume, progress=progress,
+            context.model, some, seed=plan.seed, classes_map=classes_map, resume=resume, progress=progress, crew=done.crew,
             journal=None if done.out is None else done.out / "counterfactual.jsonl",
         )  # fmt: skip
     except PlanError:
@@ -140,7 +149,7 @@ def _spots(done: Carried, wanted: Sequence[int], progress: Progress | None) -> M
     method, note = explainer.settle(plan.facts["relevance"]["method"], [names[index] for index in wanted])
     if method is None:
         return {"method": None, "note": note, "n": 0, "nowhere": 0, "classes": {}, "few": {}}
-    classes, rows = measure_spots(explainer, wanted, done.store, progress=progress)
+    classes, rows = measure_spots(explainer, wanted, done.store, progress=progress, crew=done.crew)
     done.rows += rows
     seen = Counter(explainer.model.classes[int(row.statistics["label"][0])] for row in rows if row.reason is None)
     counts = {"n": seen.total(), "nowhere": sum(row.reason == NOWHERE for row in rows)}

@@ -70,7 +70,9 @@ def _of(entry: Probe, tally: Tally, worker: Worker, report: dict) -> Iterator[Ex
     roles = {item: "typical" for item in order[len(order) // 2 : len(order) // 2 + 1]}
     roles = {item: "best" for item in order[-1:]} | roles | {item: "worst" for item in order[:WORST] if drops[item] > 0}
     for item in sorted(roles, key=order.index):
-        sample = dataset[places[item]]
+        sample = worker.context.readable(places[item])
+        if sample is None:  # it was there when it was scored
+            continue
         before, after = (worker.outcomes([sample], each)[0] for each in (reference, condition))
         if not isinstance(before, XaiError) and not isinstance(after, XaiError):
             yield Example(

@@ -130,6 +130,7 @@ def make_plan(
     severities: Sequence[int] = (3,),
     limit: int | None = None,
     batch_size: int = 8,
+    threads: int | None = None,
     seed: int = 0,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     classes_map: Mapping[str, str] | None = None,
@@ -142,13 +143,16 @@ def make_plan(
 ) -> tuple[Plan, Context]:
     """The plan, and the context in which its pieces are done.
 
-    ``clusters``, ``groups`` and ``margin`` change no prediction, only what is made of them; see ``probe``.  ``further`` are facts of
-    who asks, on which the result depends too.
+    ``clusters``, ``groups`` and ``margin`` change no prediction, only what is made of them; see ``probe``.  ``threads`` are the model's,
+    None for those that torch has now: sums in another order differ in their last digits.  ``further`` are facts of who asks, on which
+    the result depends too.
 
     Raises XaiError for an unknown probe or parameter and for numbers out of range, DataError when the dataset has
     no truth for the model.  A probe that the model or the data cannot serve becomes a warning.
     """
     _check(severities, limit, batch_size, margin)
+    if threads is not None and threads < 1:
+        raise XaiError(f"threads={threads}: expected at least 1, or None for those that torch has now")
     if relevance < 0:
         raise XaiError(f"relevance {relevance}: expected the number of images to explain, 0 for none")
     if relevance_method != "auto":
@@ -192,6 +196,7 @@ def make_plan(
         **(further or {}),
         "seed": seed,
         "batch_size": batch_size,
+        "threads": threads or torch.get_num_threads(),
         "code": code_version(),
         "versions": versions(),
     }

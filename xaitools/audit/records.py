@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,11 @@ SHIFT = "relevance."
 MEASURED = "measured."
 """Prefix of the columns that a probe measured itself; they are no part of the metric."""
 
+HALVED = "halved"
+"""Column of the rows of a piece for which memory did not suffice: the size of its smallest batch; no part of the metric."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Row:
     """What came of one item under one condition: statistics, or the reason why there are none."""
 
@@ -40,7 +44,7 @@ class Row:
 
     @property
     def metric(self) -> dict[str, NDArray[Any]]:
-        return {name: values for name, values in self.statistics.items() if not name.startswith(MEASURED)}
+        return {name: values for name, values in self.statistics.items() if name != HALVED and not name.startswith(MEASURED)}
 
 
 def to_table(rows: Sequence[Row]) -> pa.Table:
@@ -68,7 +72,7 @@ def from_table(table: pa.Table) -> list[Row]:
         cells = {name: columns[name][index] for name in names}
         statistics = {name: np.asarray(cell.values, dtype=kinds[name]) for name, cell in cells.items() if cell.is_valid}
         item, condition, severity, reason = (columns[name][index].as_py() for name in ("item", "condition", "severity", "reason"))
-        rows.append(Row(item, condition, severity, reason, statistics))
+        rows.append(Row(intern(item), intern(condition), severity, reason, statistics))
     return rows
 
 
@@ -79,6 +83,7 @@ class Memory:
         self._done: dict[str, list[Row]] = {}
 
     def read(self, piece: Piece, items: Sequence[str]) -> list[Row] | None:
+        """The rows of a piece that is done."""
         return self._done.get(piece.id)
 
     def write(self, piece: Piece, rows: Sequence[Row]) -> None:

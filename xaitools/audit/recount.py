@@ -35,11 +35,20 @@ def recount(
 
     Raises PlanError where the folder holds no finished run, XaiError for fewer than 10 clusters, whose draws say nothing.
     """
+    given = {} if clusters is None else {"clusters": dict(clusters)}
     if isinstance(run, ProbeResult):
-        facts, records = dict(run.run["plan"]), run.records
-    else:
-        facts, records = _read(Path(run).expanduser())
-    facts |= {} if clusters is None else {"clusters": dict(clusters)}
+        return _again(dict(run.run["plan"]) | given, run.records, seed, replicates)
+    out = Path(run).expanduser()
+    try:
+        facts, records = _read(out)
+        return _again(facts | given, records, seed, replicates)
+    except XaiError:
+        raise
+    except Exception as error:  # a folder that anyone may have written
+        raise PlanError(f"{out}: no run that can be read ({type(error).__name__}); give the folder of a finished probe run") from None
+
+
+def _again(facts: dict, records: pa.Table, seed: int | None, replicates: int | None) -> dict[str, Drawn]:
     tally = Tally(_plan(facts, facts["seed"] if seed is None else seed, replicates), from_table(records))
     if tally.few(list(tally.good(CLEAN))):
         raise XaiError(f"fewer than {FEW_CLUSTERS} clusters: draws of so few say nothing; the report has the range")
@@ -47,12 +56,9 @@ def recount(
 
 
 def _read(out: Path) -> tuple[dict, pa.Table]:
-    try:
-        facts = dict(json.loads((out / RUN).read_bytes())["plan"])
-        tables = [parquet.read_table(path) for path in sorted((out / RECORDS).glob("*.parquet"))]
-        return facts, pa.concat_tables(tables, promote_options="permissive")
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise PlanError(f"{out}: no run that can be read ({type(error).__name__}); give the folder of a finished probe run") from None
+    facts = dict(json.loads((out / RUN).read_bytes())["plan"])
+    tables = [parquet.read_table(path) for path in sorted((out / RECORDS).glob("*.parquet"))]
+    return facts, pa.concat_tables(tables, promote_options="permissive")
 
 
 def _plan(facts: Mapping, seed: int, replicates: int | None) -> Plan:

@@ -12,6 +12,7 @@ from ..metrics.statistics import FEW_CLUSTERS, told_share, within
 from ..probes import PROBES, Context
 from .attacks import attack_warnings
 from .plan import ALWAYS, CLEAN, Condition, Plan, controls, scored
+from .records import HALVED
 from .tally import Cells, Facts, Tally, measure, primary, reference_of
 
 SMALL = 100
@@ -44,6 +45,7 @@ def make_report(tally: Tally, context: Context) -> Facts:
     if skipped:
         left_out = len({each["id"] for each in skipped})
         warnings.append(f"images left out of the run or of some condition: {left_out}; they are listed under skipped")
+    warnings += _halved(tally)
     return {
         "model": plan.facts["model"]["name"],
         "dataset": plan.facts["dataset"]["name"],
@@ -68,6 +70,18 @@ def make_report(tally: Tally, context: Context) -> Facts:
         "versions": dict(plan.facts["versions"]),
         "plan": plan.identity,
     }
+
+
+def _halved(tally: Tally) -> list[str]:
+    """What must be said where memory did not suffice for a batch."""
+    rows = [row for each in tally.rows.values() for row in each.values()]
+    sizes = [int(row.statistics[HALVED][0]) for row in rows if HALVED in row.statistics]
+    if not sizes:
+        return []
+    return [
+        f"memory did not suffice for batches of {tally.plan.batch_size}: {len(sizes)} predictions were made in batches of down to "
+        f"{min(sizes)}, so their last digits may differ from those of another run; a smaller batch size avoids it"
+    ]
 
 
 def _controls(plan: Plan) -> dict[str, Condition]:

@@ -17,7 +17,7 @@ from ..errors import PlanError
 from ..files import folder_name
 from ..probes import Context
 from ..types import ProbeResult
-from .clock import Clock
+from .engine import Blueprint, Crew, Given, Task, carried, hired
 from .examples import Example, make_examples
 from .folder import claim, claim_parent, write_run
 from .gains import add_gains
@@ -29,6 +29,7 @@ from .tally import Facts, Tally
 from .work import Worker
 
 Progress = Callable[[int, int], None]
+Origin = Callable[[], tuple[Model, Dataset]]
 
 
 def probe(
@@ -41,6 +42,7 @@ def probe(
     resume: bool = False,
     limit: int | None = None,
     batch_size: int = 8,
+    threads: int | None = None,
     seed: int = 0,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     classes_map: Mapping[str, str] | None = None,
@@ -50,6 +52,10 @@ def probe(
     relevance: int = RELEVANCE,
     relevance_method: str = "auto",
     progress: Progress | None = None,
+    engine: str = "local",
+    workers: int = 1,
+    address: str | None = None,
+    origin: Origin | None = None,
 ) -> ProbeResult:
     """How much accuracy ``model`` loses on ``dataset`` when one cue at a time is changed.
 
@@ -66,17 +72,25 @@ def probe(
     relevance   on how many images to ask where relevance lies before and after each change (see ``shift``); 0 for none
     relevance_method  its method; auto is lrp, or gradient-x-input where the model has operations without a rule
     progress    called with (steps done, steps in all)
+    threads     of torch, for each model; part of the plan, None for those that it has now
+    engine      local: this process, or with ``workers`` so many others, each with its own model; ray: so many actors, at ``address``
+                or on a Ray of the run's own.  The report is the same, byte for byte
+    origin      makes model and dataset again in another process, where they cannot be pickled
 
     Raises PlanError when ``out`` holds something else or no item is usable, and XaiError or DataError when an
     argument is at fault.  Single items that fail are listed in the report and left out on both sides.
     ``xt.save(result, out)`` writes report.json, report.html and figures.
     """
-    plan, context = make_plan(
-        model, dataset, probes, severities=severities, limit=limit, batch_size=batch_size, seed=seed, params=params,
-        classes_map=classes_map, clusters=clusters, groups=groups, margin=margin, relevance=relevance,
-        relevance_method=relevance_method,
-    )  # fmt: skip
-    return _run(plan, context, None if out is None else Path(out).expanduser(), resume, progress)
+    options = {
+        "severities": severities, "limit": limit, "batch_size": batch_size, "threads": threads, "seed": seed, "params": params,
+        "classes_map": classes_map, "clusters": clusters, "groups": groups, "margin": margin, "relevance": relevance,
+        "relevance_method": relevance_method,
+    }  # fmt: skip
+    plan, context = make_plan(model, dataset, probes, **options)  # type: ignore[arg-type]
+    folder = None if out is None else Path(out).expanduser()
+    blueprint = Blueprint(origin or Given(model, dataset), probes, options)
+    with hired(blueprint, plan, folder, engine=engine, workers=workers, address=address) as crew:
+        return _run(plan, context, folder, resume, progress, crew)
 
 
 def probe_models(
@@ -87,12 +101,16 @@ def probe_models(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    engine: str = "local",
+    workers: int = 1,
+    address: str | None = None,
+    origins: Sequence[Origin | None] | None = None,
     **options: Any,
 ) -> dict[str, ProbeResult]:
     """``probe`` for several models on the same images with the same changes, by the name of each one's folder.
 
     A single model has ``out`` itself, several have a folder each in it.  All are checked before anything runs.
-    ``options`` are those of ``probe``.
+    ``origins`` are those of the models, and ``options`` as of ``probe``.
     """
     plans = [make_plan(model, dataset, probes, **options) for model in models]
     names = folder_names(models)
@@ -106,7 +124,9 @@ def probe_models(
     counts = [steps(plan) for plan, _ in plans]
     results = {}
     for index, (name, folder, (plan, context)) in enumerate(zip(names, folders, plans, strict=True)):
-        results[name] = _run(plan, context, folder, resume, _shifted(progress, sum(counts[:index]), sum(counts)))
+        blueprint = Blueprint((origins[index] if origins else None) or Given(models[index], dataset), probes, options)
+        with hired(blueprint, plan, folder, engine=engine, workers=workers, address=address) as crew:
+            results[name] = _run(plan, context, folder, resume, _shifted(progress, sum(counts[:index]), sum(counts)), crew)
     return results
 
 
@@ -136,19 +156,32 @@ class Carried:
     examples: tuple[Example, ...]
     out: Path | None
     start: dict[str, Any]
+    crew: Crew | None
 
     def ended(self) -> dict[str, Any]:
         """The content of run.json, written where there is a folder."""
-        return _end(self.start, self.out, self.worker.clock)
+        return _end(self)
 
 
-def _run(plan: Plan, context: Context, out: Path | None, resume: bool, progress: Progress | None) -> ProbeResult:
-    done = carry_out(plan, context, out, resume, progress)
+@dataclass(frozen=True)
+class Changed:
+    """The work of a piece of the plan: its items changed, and the model asked."""
+
+    piece: Piece
+
+    def __call__(self, worker: Worker) -> list[Row]:
+        return worker.do(self.piece)
+
+
+def _run(
+    plan: Plan, context: Context, out: Path | None, resume: bool, progress: Progress | None, crew: Crew | None
+) -> ProbeResult:  # fmt: skip
+    done = carry_out(plan, context, out, resume, progress, crew)
     return ProbeResult(done.report, joined(done.rows), done.ended(), done.examples)
 
 
 def carry_out(
-    plan: Plan, context: Context, out: Path | None, resume: bool, progress: Progress | None, also: Iterable[Piece] = ()
+    plan: Plan, context: Context, out: Path | None, resume: bool, progress: Progress | None, crew: Crew | None, also: Iterable[Piece] = ()
 ) -> Carried:  # fmt: skip
     """All of a plan's pieces, and what follows from them; ``also`` are pieces of others that its folder may hold."""
     store: Folder | Memory = Memory()
@@ -158,7 +191,7 @@ def carry_out(
         store.tidy([*plan.pieces(), *(piece_of(index) for index in plan.members[CLEAN.probe]), *also])
     run = _start(plan, out)
     worker = Worker(plan, context)
-    rows = _all_pieces(plan, worker, store, progress)
+    rows = _all_pieces(plan, worker, store, progress, crew)
     if not any(row.reason is None for row in rows if row.condition == CLEAN.probe):
         raise PlanError(f"{context.dataset.name}: none of {len(plan.members[CLEAN.probe])} items is usable; the first: {rows[0].reason}")
     tally = Tally(plan, rows)
@@ -167,27 +200,21 @@ def carry_out(
     total = steps(plan)
     explained = _explaining(plan)
     told = None if progress is None else lambda share: progress(total - explained + round(share * explained), total)
-    rows += measure_shift(tally, worker, report, store, told)
+    rows += measure_shift(tally, worker, report, store, told, crew)
     examples = make_examples(tally, worker, report)
     for each in examples:
         case = {"id": each.id, "role": each.role, "drop": each.drop, "images": each.images, "severity": each.severity}
         report["probes"][each.probe].setdefault("examples", []).append(case)
-    return Carried(tally, worker, store, report, rows, examples, out, run)
+    return Carried(tally, worker, store, report, rows, examples, out, run, crew)
 
 
-def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None) -> list[Row]:
-    pieces, rows, total = list(plan.pieces()), list[Row](), steps(plan)
-    for done, piece in enumerate(pieces, 1):
+def _all_pieces(plan: Plan, worker: Worker, store: Folder | Memory, progress: Progress | None, crew: Crew | None) -> list[Row]:
+    total, tasks = steps(plan), []
+    for piece in plan.pieces():
         ids = worker.context_of(piece.condition).dataset.ids
-        items = [ids[index] for index in piece.items]
-        found = store.read(piece, items)
-        if found is None:
-            found = worker.do(piece)
-            store.write(piece, found)
-        rows += found
-        if progress is not None:
-            progress(done, total)
-    return rows
+        tasks.append(Task(piece, tuple(ids[index] for index in piece.items), Changed(piece)))
+    told = None if progress is None else lambda done: progress(done, total)
+    return [row for rows in carried(store, tasks, lambda task: worker.do(task.piece), crew, told) for row in rows]
 
 
 def steps(plan: Plan) -> int:
@@ -213,12 +240,17 @@ def _start(plan: Plan, out: Path | None) -> dict[str, Any]:
     return run | {"clock": time.monotonic()}
 
 
-def _end(run: dict[str, Any], out: Path | None, clock: Clock) -> dict[str, Any]:
-    seconds = time.monotonic() - run["clock"]
-    run = {name: value for name, value in run.items() if name != "clock"}
-    run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3), **clock.facts(seconds)}
-    if out is not None:
-        write_run(out, run)
+def _end(done: Carried) -> dict[str, Any]:
+    run = {name: value for name, value in done.start.items() if name != "clock"}
+    seconds = time.monotonic() - done.start["clock"]
+    workers = 1
+    if done.crew is not None:
+        done.worker.clock.add(done.crew.clock)
+        workers = done.crew.count
+    run["times"] = run["times"] | {"ended": _now(), "seconds": round(seconds, 3), **done.worker.clock.facts(seconds, workers)}
+    run["host"] = run["host"] | {"workers": workers}
+    if done.out is not None:
+        write_run(done.out, run)
     return run
 
 

@@ -27,13 +27,14 @@ from torch import Tensor
 from ..adapters import Adapter, adapted
 from ..attribution.base import METHODS, explain_many, offers
 from ..data.present import rectangles
-from ..errors import DataError, MethodError, XaiError
+from ..errors import DataError, MethodError, ModelError, first_line
 from ..metrics.maps import mass
 from ..metrics.statistics import pooled_mean
 from ..probes import PROBES, Context, Probe
 from ..probes.base import draws
 from ..targets import Target
 from ..types import IGNORE, Sample
+from .engine import Crew, Task, carried
 from .examples import shown
 from .plan import ALWAYS, CLEAN, Condition, Piece, Plan
 from .records import SHIFT, Folder, Memory, Row
@@ -45,6 +46,9 @@ PARTS = ("object", "context", "artefact")
 
 AUTO = ("lrp", "gradient-x-input")
 """Tried in this order where no method is named."""
+
+FAILURES = 3
+"""Images on which a model may fail with a method before it counts as refused: one alone may be at fault."""
 
 NEUTRAL = ("identity", "reencode")
 """Controls beside which the probes stand: what moves relevance although nothing, or nothing to speak of, has changed."""
@@ -80,8 +84,9 @@ class View:
 
 
 def measure_shift(
-    tally: Tally, worker: Worker, report: Facts, store: Folder | Memory, progress: Callable[[float], None] | None = None
-) -> list[Row]:
+    tally: Tally, worker: Worker, report: Facts, store: Folder | Memory, progress: Callable[[float], None] | None = None,
+    crew: Crew | None = None,
+) -> list[Row]:  # fmt: skip
     """Adds to ``report`` where relevance lies before and after each probe, and gives the rows that this rests on.
 
     ``report["relevance"]`` says how it was measured, or why not; each probe and the controls in ``NEUTRAL`` get a
@@ -104,23 +109,33 @@ def measure_shift(
     facts["notes"] += [note] if note else []
     if facts["method"] is None:
         return []
-    rows: list[Row] = []
     wanted = [index for index in tally.plan.members[CLEAN.probe] if any(worker.dataset.ids[index] in each for each in chosen.values())]
-    for done, index in enumerate(wanted, 1):
+    tasks = []
+    for index in wanted:
         item = worker.dataset.ids[index]
         mine = [pair for pair in pairs if item in chosen[pair.name]]
-        piece = piece_of(index)
-        found = store.read(piece, [item] * len(mine))
-        if found is None:
-            found = explainer.rows(index, mine)
-            store.write(piece, found)
-        rows += found
-        if progress is not None:
-            progress(done / len(wanted))
+        work = Compared(facts["method"], index, tuple((pair.name, pair.before, pair.after) for pair in mine))
+        tasks.append(Task(piece_of(index), (item,) * len(mine), work))
+    told = None if progress is None else lambda done: progress(done / len(wanted))
+    rows = [row for found in carried(store, tasks, lambda task: task.work(worker), crew, told) for row in found]
     for pair in pairs:
         row = report["probes" if pair.name in report["probes"] else "controls"][pair.name]
         row["relevance"] = _summary(tally, pair, [each for each in rows if each.condition == SHIFT + pair.name])
     return rows
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The work of one item: what ``method`` shows of it before and after each of ``pairs``, by name and conditions."""
+
+    method: str
+    index: int
+    pairs: tuple[tuple[str, Condition, Condition], ...]
+
+    def __call__(self, worker: Worker) -> list[Row]:
+        explainer = Explainer(worker, worker.plan)
+        explainer.method = self.method
+        return explainer.rows(self.index, [Pair(name, PROBES[name], before, after) for name, before, after in self.pairs])
 
 
 def piece_of(index: int) -> Piece:
@@ -164,15 +179,17 @@ class Explainer:
                 refusal = f"{self.model.name} is a black box, and {name} needs {METHODS[name].needs}; see relevance_method"
                 continue
             self.method = name
+            failed = 0
             for item in items:
                 index = self.worker.dataset.ids.index(item)
                 try:
                     self.explained(self.view(index, CLEAN))
-                except DataError as error:  # this item says nothing of the method
+                except (DataError, ModelError) as error:  # this item says nothing of the method
                     refusal = str(error)
-                except (XaiError, RuntimeError) as error:
-                    refusal = str(error).splitlines()[0]
-                    break
+                except Exception as error:  # a model's backward pass may raise anything
+                    refusal, failed = first_line(error), failed + 1
+                    if isinstance(error, MethodError) or failed == FAILURES:
+                        break
                 else:
                     return name, "" if name in (wanted, AUTO[0]) else f"{name}, because {AUTO[0]} was refused: {refusal}"
         if wanted != "auto":
@@ -186,18 +203,19 @@ class Explainer:
             try:
                 view = self.view(index, condition)
                 known[condition] = (view, *self.explained(view))
-            except (XaiError, RuntimeError):  # counted as undefined; a model's backward pass may raise anything
+            except Exception:  # counted as undefined; a model's backward pass may raise anything
                 known[condition] = None
-        clean = self.worker.dataset[index]
-        return [self._row(clean, pair, known[pair.before], known[pair.after]) for pair in pairs]
+        clean = self.context.readable(index)
+        item = self.worker.dataset.ids[index]
+        return [self._row(item, clean, pair, known[pair.before], known[pair.after]) for pair in pairs]
 
-    def _row(self, clean: Sample, pair: Pair, before: Any, after: Any) -> Row:
+    def _row(self, item: str, clean: Sample | None, pair: Pair, before: Any, after: Any) -> Row:
         statistics = {name: np.full(len(COLUMNS), np.nan) for name in ("before", "after")}
-        if before is not None and after is not None:
+        if clean is not None and before is not None and after is not None:
             artefacts = self._artefacts(clean, pair, before[0].sample, after[0].sample)
             for name, (view, values, score), artefact in zip(statistics, (before, after), artefacts, strict=True):
                 statistics[name] = _shares(values, score, view.place, artefact)
-        return Row(clean.id, SHIFT + pair.name, pair.after.severity, None, statistics)
+        return Row(item, SHIFT + pair.name, pair.after.severity, None, statistics)
 
     def view(self, index: int, condition: Condition) -> View:
         clean = self.worker.dataset[index]

@@ -28,13 +28,16 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from ..data.fill import fill
-from ..errors import DataError, XaiError
+from ..errors import DataError, first_line
+from ..metrics.batches import flaw
 from ..metrics.statistics import image_weights, pooled_mean
 from ..probes.base import draws
 from ..types import Prediction, Sample
+from .engine import Crew, Task, carried
 from .plan import CLEAN, Condition, Piece
 from .records import SHIFT, Folder, Memory, Row
 from .shift import Explainer, Where
+from .work import Worker
 
 SPOT = SHIFT + "spot"
 """Condition of the rows; they are no part of the metric."""
@@ -130,8 +133,8 @@ class Spots:
                 "area": [spot.area], "removed": self._removed(sample, spot, objects, label, generator),
                 "moved": [each for pair in self._moved(sample, spot, label, generator) for each in pair],
             }  # fmt: skip
-        except (XaiError, RuntimeError) as error:  # a model's backward pass may raise anything
-            return Row(item, SPOT, 0, str(error).splitlines()[0])
+        except Exception as error:  # a model's backward pass may raise anything
+            return Row(item, SPOT, 0, first_line(error))
         return Row(item, SPOT, 0, None, {name: np.array(values, float) for name, values in statistics.items()})
 
     def _label(self, sample: Sample) -> int:
@@ -173,7 +176,10 @@ class Spots:
                 break
 
     def _predicted(self, images: Sequence[Tensor]) -> list[Prediction]:
-        return list(self.explainer.model.predict(torch.stack(list(images))))
+        predicted = self.explainer.model.predict(torch.stack(list(images)))
+        if why := next(filter(None, map(flaw, predicted)), None):
+            raise why
+        return list(predicted)
 
     def _seen(self, prediction: Prediction, sample: Sample, label: int) -> float:
         """How much the class is seen in what ``sample`` is about, see the module."""
@@ -224,21 +230,28 @@ def pasted(image: Tensor, box: Sequence[int], patch: Tensor) -> Tensor:
     return place
 
 
+@dataclass(frozen=True)
+class Spotted:
+    """The work of one item: its spot, by ``method``."""
+
+    method: str
+    index: int
+
+    def __call__(self, worker: Worker) -> list[Row]:
+        explainer = Explainer(worker, worker.plan)
+        explainer.method = self.method
+        return [Spots(explainer).row(self.index)]
+
+
 def measure_spots(
     explainer: Explainer, indices: Sequence[int], store: Folder | Memory, replicates: int = 2000,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, crew: Crew | None = None,
 ) -> tuple[Facts, list[Row]]:  # fmt: skip
     """What the spots of these items say, class by class (see ``summary``), and the rows that it rests on, each a piece of ``store``."""
-    spots, rows = Spots(explainer), list[Row]()
-    for done, index in enumerate(indices, 1):
-        piece, items = piece_of(index), [explainer.context.dataset.ids[index]]
-        found = store.read(piece, items)
-        if found is None:
-            found = [spots.row(index)]
-            store.write(piece, found)
-        rows += found
-        if progress is not None:
-            progress(done, len(indices))
+    ids = explainer.context.dataset.ids
+    tasks = [Task(piece_of(index), (ids[index],), Spotted(explainer.method, index)) for index in indices]
+    told = None if progress is None else lambda done: progress(done, len(indices))
+    rows = [row for found in carried(store, tasks, lambda task: task.work(explainer.worker), crew, told) for row in found]
     return summary(rows, explainer.model.classes, explainer.plan.seed, replicates), rows
 
 

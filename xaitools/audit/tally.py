@@ -58,7 +58,7 @@ class Tally:
         """Whether these items lie in too few clusters for an interval: a range stands in its place."""
         return few(self.units(items))
 
-    def weights(self, items: Sequence[str], replicates: int) -> NDArray[np.int64]:
+    def weights(self, items: Sequence[str], replicates: int) -> NDArray[np.int8]:
         """(B, N) draws; of too few clusters one row a cluster, which holds that alone."""
         return unit_weights(items, self.units(items), seed=self.plan.seed, replicates=replicates)
 

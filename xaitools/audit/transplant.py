@@ -25,8 +25,9 @@ from torchvision.ops import box_iou
 
 from ..adapters import adapted
 from ..data.fill import fill
-from ..errors import DataError
+from ..errors import DataError, XaiError
 from ..metrics import holm
+from ..metrics.batches import flaw, tried
 from ..metrics.error_rates import share
 from ..probes import Context
 from ..probes.base import draws
@@ -164,6 +165,8 @@ class _Lab:
             if count == most:
                 return
             sample = self._sample(host)
+            if sample is None:
+                continue
             box = self._box(host, sample)
             objects = self._objects(sample)
             if box is None or self._shows_class(sample) or any(
@@ -174,9 +177,10 @@ class _Lab:
                 (each for each in others[count % len(others) :] + others if each[0] != host.item), others[0]
             )  # fmt: skip
             images = (sample.image, with_patch(sample.image, box, patch), with_patch(sample.image, box, plain))
-            before, after, control = self.model.predict(torch.stack(images))
-            if self._has(before):
+            predicted = self._predicted(images)
+            if predicted is None or self._has(predicted[0]):
                 continue
+            before, after, control = predicted
             count += 1
             case = Case("pasted", host.item, donor, other, box, box, self._has(after), self._has(control), images, (before, after, control))
             surest = chosen_of(before, self.limits)
@@ -188,8 +192,10 @@ class _Lab:
         """Each image with a member once."""
         for member in self.members[:most]:
             sample = self._sample(member)
-            box = self._box(member, sample)
-            before = self.model.predict(sample.image[None])[0]
+            asked = None if sample is None else self._predicted([sample.image])
+            if sample is None or asked is None:
+                continue
+            box, before = self._box(member, sample), asked[0]
             number = next((each for each in chosen_of(before, self.limits) if self._is(member, before, each)), None)
             if box is None or number is None:
                 continue
@@ -202,7 +208,9 @@ class _Lab:
             if not all(bool(hole.any()) for hole in holes):
                 continue
             after, control = (fill(sample.image, hole, keep) for hole in holes)
-            predicted = self.model.predict(torch.stack([after, control]))
+            predicted = self._predicted([after, control])
+            if predicted is None:
+                continue
             changed = [not self._still(each, before, number) for each in predicted]
             yield Case(
                 "removed", member.item, "", "", box, elsewhere, changed[0], changed[1], (sample.image, after, control),
@@ -211,8 +219,14 @@ class _Lab:
 
     # -- images
 
-    def _sample(self, decided: Decided) -> Sample:
-        return self.context.dataset[self.index[decided.item]]
+    def _sample(self, decided: Decided) -> Sample | None:
+        """None where it cannot be read any more."""
+        return self.context.readable(self.index[decided.item])
+
+    def _predicted(self, images: Sequence[Tensor]) -> list[Prediction] | None:
+        """None where the model fails on one of them, whatever it raises."""
+        found = tried(lambda batch: list(self.model.predict(torch.stack(list(batch)))), images)
+        return None if any(isinstance(each, XaiError) or flaw(each) for each in found) else found
 
     def _objects(self, sample: Sample) -> Tensor:
         try:
@@ -236,8 +250,8 @@ class _Lab:
         found: list[tuple[str, Tensor]] = []
         for each in some[:MOST]:
             sample = self._sample(each)
-            box = self._box(each, sample)
-            if box is None:
+            box = None if sample is None else self._box(each, sample)
+            if sample is None or box is None:
                 continue
             left, top, right, bottom = box
             objects = self._objects(sample)[:, top:bottom, left:right]

@@ -11,13 +11,14 @@ import torch
 from ..data import Dataset
 from ..errors import DataError, ModelError, XaiError
 from ..metrics import image_statistics
+from ..metrics.batches import flaw, tried
 from ..probes import PROBES, Context, change
 from ..probes.base import MEASURED
 from ..types import Prediction, Sample
 from .clock import Clock
 from .plan import CLEAN, Condition, Piece, Plan
+from .records import HALVED, Row
 from .records import MEASURED as PREFIX
-from .records import Row
 
 Outcome = tuple[Sample, Prediction] | XaiError
 
@@ -31,11 +32,13 @@ class Worker:
         self.plan, self.context = plan, context
         self.model, self.dataset, self.clock = context.model, context.dataset, Clock()
         self._chunk, self._samples = -1, dict[int, Sample | XaiError]()
+        self._batch = plan.batch_size
 
     def do(self, piece: Piece) -> list[Row]:
         """One row for each item, in order; an item that fails is a row with the reason."""
         if piece.number != self._chunk:
             self._chunk, self._samples = piece.number, {}
+        self._batch = self.plan.batch_size
         outcomes: dict[int, Outcome] = {}
         dataset = self.context_of(piece.condition).dataset
         for index in piece.items:
@@ -48,6 +51,9 @@ class Worker:
             outcomes |= zip(group, self.outcomes(samples, piece.condition), strict=True)  # type: ignore[arg-type]
         return [self._row(dataset.ids[index], piece.condition, outcomes[index]) for index in piece.items]
 
+    def _halved(self, size: int) -> None:
+        self._batch = min(self._batch, size)
+
     def context_of(self, condition: Condition) -> Context:
         """That of the run, or of the dataset whose items the condition is about."""
         name = self.plan.elsewhere(condition)
@@ -56,11 +62,11 @@ class Worker:
     def outcomes(self, samples: Sequence[Sample], condition: Condition) -> list[Outcome]:
         """Changed sample, in the model's indices, and prediction for samples of one image size."""
         with self.clock.measured(condition.probe, "change"):
-            changed = _one_by_one(lambda batch: self.changed(batch, condition), samples)
+            changed = tried(lambda batch: self.changed(batch, condition), samples, self._halved)
         usable = [(place, sample) for place, sample in enumerate(changed) if isinstance(sample, Sample)]
         context = self.context_of(condition)
         with self.clock.measured(condition.probe, "predict", len(usable)):
-            predicted = _one_by_one(lambda batch: self._predicted(batch, context), [sample for _, sample in usable])
+            predicted = tried(lambda batch: self._predicted(batch, context), [sample for _, sample in usable], self._halved)
         outcomes: list[Outcome] = [sample for sample in changed]  # type: ignore[misc]
         for (place, _), outcome in zip(usable, predicted, strict=True):
             outcomes[place] = outcome
@@ -84,42 +90,20 @@ class Worker:
     def _predicted(self, samples: Sequence[Sample], context: Context) -> list[Any]:
         truths = [context.truth(sample) for sample in samples]
         predictions = self.model.predict(torch.stack([sample.image for sample in samples]))
-        return [_sound(truth, prediction) for truth, prediction in zip(truths, predictions, strict=True)]
+        return [flaw(prediction) or (truth, prediction) for truth, prediction in zip(truths, predictions, strict=True)]
 
     def _row(self, item: str, condition: Condition, outcome: Outcome) -> Row:
         reason = str(outcome) if isinstance(outcome, XaiError) else None
         statistics: dict[str, Any] = {}
+        if self._batch < self.plan.batch_size:
+            statistics[HALVED] = np.array([self._batch])
         if not isinstance(outcome, XaiError):
             try:
                 measured = outcome[0].tags.get(MEASURED, {})
-                statistics = {**image_statistics(*outcome), **{f"{PREFIX}{name}": np.array([value]) for name, value in measured.items()}}
+                statistics |= image_statistics(*outcome) | {f"{PREFIX}{name}": np.array([value]) for name, value in measured.items()}
             except (DataError, ModelError) as error:
                 reason = str(error)
         return Row(item, condition.probe, condition.severity, reason, statistics)
-
-
-def _sound(truth: Sample, prediction: Prediction) -> Outcome:
-    numbers = [prediction.scores, *([prediction.boxes] if prediction.boxes is not None else [])]
-    if not all(bool(torch.isfinite(each).all()) for each in numbers):
-        return ModelError("the model returned NaN or infinite numbers")
-    return truth, prediction
-
-
-def _one_by_one(work: Callable[[Sequence[Sample]], list[Any]], samples: Sequence[Sample]) -> list[Any]:
-    """``work`` on all samples at once; where that fails, on each alone, so that one bad image spoils no other."""
-    if not samples:
-        return []
-    try:
-        return work(samples)
-    except Exception as error:  # a model may raise anything
-        if type(error) is XaiError:
-            raise  # an argument is at fault, not an image
-        if len(samples) > 1:
-            return [_one_by_one(work, [sample])[0] for sample in samples]
-        if isinstance(error, XaiError):
-            return [error]
-        lines = str(error).strip().splitlines()
-        return [ModelError(f"the model failed: {type(error).__name__}{': ' + lines[0] if lines else ''}")]
 
 
 def _groups(indices: Sequence[int], size: Callable[[int], tuple[int, ...]], most: int) -> Iterator[list[int]]:

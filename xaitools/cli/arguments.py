@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import XaiError
 
 
-def loaded_model(name: str, device: str, options: dict[str, str], workers: int = 0) -> Any:
+def loaded_model(name: str, device: str, options: Mapping[str, str], threads: int = 0) -> Any:
     import torch
 
     from ..zoo import load_model
 
-    if workers:
-        torch.set_num_threads(workers)
+    if threads:
+        torch.set_num_threads(threads)
     known = {"score_threshold": float, "dtype": str}
     for key in options:
         if key not in known:
@@ -25,6 +26,21 @@ def loaded_model(name: str, device: str, options: dict[str, str], workers: int =
     except ValueError:
         raise XaiError(f"--set model.score_threshold={options['score_threshold']}: expected a number from 0 to 1") from None
     return load_model(name, device=device, **values)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model and a dataset by their strings, from which any process makes the same."""
+
+    model: str
+    dataset: str
+    device: str
+    options: Mapping[str, str]
+
+    def __call__(self) -> tuple[Any, Any]:
+        from ..data import load_dataset
+
+        return loaded_model(self.model, self.device, self.options), load_dataset(self.dataset)
 
 
 def named_pictures(inputs: Sequence[str], limit: int) -> Iterator[tuple[str, Callable[[], tuple[Any, Any]]]]:

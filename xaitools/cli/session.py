@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +33,36 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+setting = click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A parameter; may be repeated.")
+limited = click.option("--limit", type=click.IntRange(1), help="Only the first N items.")
+batched = click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096))
+
+
 def one_by_one(command: Callable[..., None]) -> Callable[..., None]:
     """Options of the commands that run a model over a dataset, image by image."""
-    for option in (
-        click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A parameter; may be repeated."),
-        click.option("--workers", default=0, type=click.IntRange(0, 64), help="Threads for the model (0: as many as cores)."),
-        click.option("--limit", type=click.IntRange(1), help="Only the first N items."),
-    ):
-        command = option(command)
-    return command
+    threads = click.option("--workers", default=0, type=click.IntRange(0, 64), help="Threads for the model (0: as many as cores).")
+    return setting(threads(limited(command)))
 
 
 def running(command: Callable[..., None]) -> Callable[..., None]:
     """Options of the commands that run a model over a dataset in batches."""
-    return one_by_one(click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096))(command))
+    return one_by_one(batched(command))
+
+
+def at_large(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of the commands whose work is done in pieces, by one process or many."""
+    for option in (
+        limited, batched,
+        click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 256),
+                     help="For each model; part of the plan, so that the report does not depend on the machine."),
+        click.option("--address", metavar="ADDRESS", help="Of a Ray cluster; without it Ray is started here, for this run."),
+        click.option("--workers", default=1, show_default=True, type=click.IntRange(0, 4096),
+                     help="Processes, or Ray's actors, each with a model (0: one a core); the report is the same."),
+        click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
+        setting,
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 with_classes_map = click.option(
@@ -78,24 +96,67 @@ class Session:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:
-        """A function (done, total) that moves a bar and writes the progress file, or None where nobody looks."""
+        """A function (done, total) that tells how far it is, or None where nobody looks.
+
+        It moves a bar, or says a line a minute where no terminal is, and writes the progress file.
+        """
         kept = None if self.progress_file is None else ProgressFile(self.progress_file)
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet:
             yield kept
+            return
+        if not sys.stderr.isatty():
+            told: list[Callable[[int, int], None]] = [Ticker(what, self.say), *([kept] if kept is not None else [])]
+
+            def tick(done: int, total: int) -> None:
+                for each in told:
+                    each(done, total)
+
+            yield tick
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        left = TextColumn("{task.remaining:.0f} left")
+        rate = TextColumn("{task.fields[rate]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left, rate, TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
+            task = bar.add_task(what, total=1, rate="")
 
-            def move(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total)
+            def tell(done: int, total: int) -> None:
+                speed = bar.tasks[0].speed
+                bar.update(task, completed=done, total=total, rate="" if speed is None else f"{speed:.3g} a second")
                 if kept is not None:
                     kept(done, total)
 
-            yield move
+            yield tell
+
+
+class Ticker:
+    """Says how far a long job is, now and then: done, left, rate, time to go.
+
+    What was done already when it began, by a run that is resumed, counts as done and not for the rate.
+
+    >>> tick = Ticker("probe", print, every=0)
+    >>> tick.clock = iter([0.0, 10.0, 20.0]).__next__
+    >>> tick(4, 24); tick(9, 24); tick(14, 24)
+    probe: 9 done, 15 left, 0.5 a second, 0:00:30 to go
+    probe: 14 done, 10 left, 0.5 a second, 0:00:20 to go
+    """
+
+    def __init__(self, what: str, say: Callable[[str], None], every: float = 60.0) -> None:
+        self.what, self.say, self.every, self.clock = what, say, every, time.monotonic
+        self._began = self._said = time.monotonic()
+        self._before: int | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = self.clock()
+        if self._before is None:
+            self._before, self._began, self._said = done, now, now
+        elif now - self._said >= self.every and done > self._before and now > self._began:
+            self._said = now
+            rate = (done - self._before) / (now - self._began)
+            left = timedelta(seconds=round((total - done) / rate))
+            self.say(f"{self.what}: {done} done, {total - done} left, {rate:.3g} a second, {left} to go")
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,14 +14,14 @@ class Selected:
     def __init__(self, whole: Dataset, indices: Sequence[int], name: str) -> None:
         self.name, self.task, self.classes = name, whole.task, whole.classes
         self.semantic_classes, self.things = whole.semantic_classes, whole.things
-        self._whole, self._indices = whole, list(indices)
+        self._whole, self.indices = whole, list(indices)
 
     @property
     def ids(self) -> list[str]:
-        return [self._whole.ids[index] for index in self._indices]
+        return [self._whole.ids[index] for index in self.indices]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._whole[self._indices[index]]
+        return self._whole[self.indices[index]]

@@ -13,6 +13,7 @@ from ..data.relabel import Relabel
 from ..errors import DataError, XaiError
 from ..types import Prediction, Sample
 from .accuracy import BOXED, METRIC, Table, image_statistics, metric_at
+from .batches import flaw, tried
 from .confusion import label_table
 from .coverage import interval_facts
 from .detections import Detections
@@ -184,10 +185,10 @@ def _groups(items: Iterable[tuple[int, Sample | XaiError]], most: int) -> Iterat
 
 
 def _predicted(model: Model, samples: list[Sample]) -> list[Outcome]:
-    """What the model says of images of one size; where it refuses the batch, they are tried one by one."""
-    if not samples:
-        return []
-    try:
-        return list(zip(samples, model.predict(torch.stack([sample.image for sample in samples])), strict=True))
-    except XaiError as error:
-        return [error] if len(samples) == 1 else [_predicted(model, [sample])[0] for sample in samples]
+    """What the model says of images of one size."""
+
+    def asked(batch: Sequence[Sample]) -> list[Outcome]:
+        predicted = model.predict(torch.stack([sample.image for sample in batch]))
+        return [flaw(each) or (sample, each) for sample, each in zip(batch, predicted, strict=True)]
+
+    return tried(asked, samples)

@@ -32,15 +32,18 @@ FEW_CLUSTERS = 10
 
 NORMAL = NormalDist()
 
-NUMBERS_AT_ONCE = 2**24
+ROWS = 64
+"""Replicates drawn or counted at one time."""
+
+NUMBERS_AT_ONCE = 2**22
 """Influences held at one time."""
 
 POWER = (1.959964 + 0.841621) / 1.959964
 """By how much a drop must exceed the half width of its 95 % interval to be found four times out of five."""
 
 
-def image_weights(ids: Sequence[str], *, seed: int, replicates: int, clusters: Sequence[str] | None = None) -> NDArray[np.int64]:
-    """How often each image is drawn in each replicate: (B, N) int.
+def image_weights(ids: Sequence[str], *, seed: int, replicates: int, clusters: Sequence[str] | None = None) -> NDArray[np.int8]:
+    """How often each image is drawn in each replicate: (B, N), of one byte each, since of many images there are many.
 
     The draws depend on the seed and the set of ids: other processes and another order of the images give each
     image the same column.  Every row sums to N; with ``clusters`` (N,), names drawn as a whole, only on average.
@@ -52,10 +55,14 @@ def image_weights(ids: Sequence[str], *, seed: int, replicates: int, clusters: S
     if len(member) != len(ids):
         raise ValueError(f"{len(member)} clusters for {len(ids)} images; expected one name an image")
     if not len(units):
-        return np.zeros((replicates, 0), np.int64)
+        return np.zeros((replicates, 0), np.int8)
     key = hashlib.sha256("\0".join([str(seed), *units]).encode()).digest()
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
-    return generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=replicates)[:, member]
+    chances, drawn = np.full(len(units), 1 / len(units)), np.empty((replicates, len(ids)), np.int8)
+    for start in range(0, replicates, ROWS):
+        # once in N draws on average: nothing is ever drawn more than 127 times
+        drawn[start : start + ROWS] = generator.multinomial(len(units), chances, size=min(ROWS, replicates - start))[:, member]
+    return drawn
 
 
 def few(units: Sequence[str] | None) -> bool:
@@ -63,10 +70,10 @@ def few(units: Sequence[str] | None) -> bool:
     return units is not None and len(set(units)) < FEW_CLUSTERS
 
 
-def unit_weights(ids: Sequence[str], units: Sequence[str] | None, *, seed: int, replicates: int) -> NDArray[np.int64]:
+def unit_weights(ids: Sequence[str], units: Sequence[str] | None, *, seed: int, replicates: int) -> NDArray[np.int8]:
     """``image_weights``; of too few clusters one row a cluster, which holds that alone."""
     if units is not None and few(units):
-        return (np.unique(units)[:, None] == np.asarray(units)).astype(np.int64)
+        return (np.unique(units)[:, None] == np.asarray(units)).astype(np.int8)
     return image_weights(ids, seed=seed, replicates=replicates, clusters=units)
 
 
@@ -123,12 +130,11 @@ def draw(
             raise ValueError(f"{table.n} images against {weights.shape[1]}; a paired drop needs the same images in the same order")
     unit = np.arange(weights.shape[1]) if clusters is None else np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1]
     first = np.unique(unit, return_index=True)[1]
-    all_weights = np.vstack([np.ones((1, weights.shape[1])), weights])
+    once = np.ones((1, weights.shape[1]), weights.dtype)
     size = max(1, min(128, NUMBERS_AT_ONCE // max(1, len(tables) * weights.shape[1])))
     parts: dict[Name, list[tuple[NDArray, NDArray]]] = {}
     moves: dict[Name, NDArray] = {}
-    for start in range(0, len(all_weights), size):
-        each = all_weights[start : start + size]
+    for each in (once, *(weights[start : start + size] for start in range(0, len(weights), size))):
         made = make({key: Dual(*table.influence(each)) for key, table in tables.items()})
         for name, dual in made.items():
             moved = dual.moves if clusters is None else _by_unit(dual.moves, unit, len(first))
@@ -232,13 +238,13 @@ def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray, units: Sequ
     of = np.arange(len(sums)) if units is None else np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
     first = np.unique(of, return_index=True)[1]
     sums, counts = (np.bincount(of, each) for each in (sums, counts))
-    drawn = np.vstack([np.ones((1, len(first))), weights[:, first]])
-    total = drawn @ counts
-    means = np.where(total > 0, drawn @ sums / np.maximum(total, 1), np.nan)
-    squares = drawn @ sums**2 - 2 * means * (drawn @ (sums * counts)) + means**2 * (drawn @ counts**2)
-    errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(total, 1)
+    columns = np.stack([sums, counts, sums**2, sums * counts, counts**2], 1)
+    parts = [weights[start : start + ROWS, first] @ columns for start in range(0, len(weights), ROWS)]
+    total, drawn, squares, products, pairs = np.concatenate([columns.sum(0, keepdims=True), *parts]).T
+    means = np.where(drawn > 0, total / np.maximum(drawn, 1), np.nan)
+    errors = np.sqrt(np.maximum(squares - 2 * means * products + means**2 * pairs, 0)) / np.maximum(drawn, 1)
     errors[errors < 1e-9 * max(1.0, float(np.abs(sums).max()))] = 0.0  # what rounding leaves of equal cases
-    moves = (sums - means[0] * counts) / total[0]
+    moves = (sums - means[0] * counts) / drawn[0]
     number = Drawn(float(means[0]), float(errors[0]), means[1:], errors[1:], moves)
     return {"value": number.value, "ci": None if few(units) else number.interval()}
 

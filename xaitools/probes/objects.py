@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -118,7 +119,8 @@ class Context:
         if getattr(self.model, "black_box", False) is None:  # shows at its first answer
             first = next((item for _, item in readable(self.dataset) if isinstance(item, Sample)), None)
             if first is not None and self.model is not None:
-                self.model.predict(first.image[None])
+                with suppress(Exception):  # what it raises is told of this image when it is scored
+                    self.model.predict(first.image[None])
         return callable(getattr(self.model, "loss", None)) and not getattr(self.model, "black_box", False)
 
     def objects(self, sample: Sample) -> Tensor:
@@ -296,7 +298,9 @@ class Donors:
                 sample = self.context.dataset[index]
                 self.context.foreground(sample)
                 found = self.context.subject(sample) if by == "truth" else seen(self.context, sample)
-            except DataError:
+            except Exception as error:  # that image will not do, whatever a model raises about it
+                if type(error) is XaiError:
+                    raise
                 found = None
             self._classes[index, by] = None if found is None else self.context.key(found)
         return self._classes[index, by]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..arguments import at_commas, loaded_model, parsed_settings
-from ..session import Session, common, judging, running, with_session
+from ..arguments import Named, at_commas, loaded_model, parsed_settings
+from ..session import Session, at_large, common, judging, with_session
 
 
 @click.command()
@@ -21,17 +22,16 @@ from ..session import Session, common, judging, running, with_session
 @click.option("--no-robustness", is_flag=True, help="Without attacks and distortions, which get drops and no verdict.")
 @click.option("--explained", type=click.IntRange(1), default=100, show_default=True, help="Images whose decisions are explained.")
 @click.option("--relevance-method", default="auto", show_default=True, help="auto: lrp, or gradient-x-input where it refuses.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with the same plan in --out.")
 @judging
-@running
+@at_large
 @common
 @with_session
 def command(
     session: Session, dataset: str, model_name: str, out: Path, allow: tuple[str, ...], fail_on_finding: bool, no_images: bool,
-    no_robustness: bool, explained: int, relevance_method: str, engine: str, resume: bool, classes_map: Path | None,
-    cluster: str | None, groups: Path | None, limit: int | None, batch_size: int, workers: int, settings: tuple[str, ...], seed: int,
-    device: str,
+    no_robustness: bool, explained: int, relevance_method: str, engine: str, address: str | None, resume: bool,
+    classes_map: Path | None, cluster: str | None, groups: Path | None, limit: int | None, batch_size: int, threads: int, workers: int,
+    settings: tuple[str, ...], seed: int, device: str,
 ) -> None:  # fmt: skip
     """Does the model decide for the wrong reason?  Which one, how strong the evidence is, and what would refute it.
 
@@ -48,7 +48,8 @@ def command(
     data = load_dataset(dataset)
     columns = read_columns(groups, data.ids) if groups else None
     params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
-    model = loaded_model(model_name, device, params.pop("model", {}), workers)
+    origin = Named(model_name, dataset, device, params.pop("model", {}))
+    model = loaded_model(model_name, device, origin.options, threads)
     with session.progress("audit") as progress:
         result = audit(
             model, data, allow=at_commas(allow), robustness=not no_robustness, explained=explained, out=out, resume=resume, limit=limit,
@@ -56,6 +57,7 @@ def command(
             classes_map=read_classes_map(classes_map) if classes_map else None,
             clusters=clusters_of(cluster, data.ids, columns) if cluster is not None else None,
             groups=groups_of(columns) if columns else None,
+            threads=threads, engine=engine, workers=workers or os.cpu_count() or 1, address=address, origin=origin,
         )  # fmt: skip
     for file in save_probe(result, out, images=not no_images):
         session.say(f"wrote {file}")

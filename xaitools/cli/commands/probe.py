@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..arguments import at_commas, in_words, loaded_model, parsed_settings, parsed_severities
-from ..session import Session, common, judging, running, with_session
+from ..arguments import Named, at_commas, in_words, loaded_model, parsed_settings, parsed_severities
+from ..session import Session, at_large, common, judging, with_session
 
 
 @click.command()
@@ -17,7 +18,6 @@ from ..session import Session, common, judging, running, with_session
 @click.option("--probes", multiple=True, help="Families or members, with commas (default: all families).")
 @click.option("--severities", default="3", show_default=True, help="1 to 5, with commas.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report; may not hold another run.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
 @click.option("--relevance", type=click.IntRange(0), default=16, show_default=True, help="Images on which explanations are compared.")
 @click.option("--relevance-method", default="auto", show_default=True, help="auto: lrp, or gradient-x-input where it refuses.")
 @click.option("--resume", is_flag=True, help="Go on with the same plan in --out.")
@@ -29,13 +29,14 @@ from ..session import Session, common, judging, running, with_session
     help="A drop of less is none to speak of.",
 )
 @judging
-@running
+@at_large
 @common
 @with_session
 def command(
     session: Session, dataset: str, model_names: tuple[str, ...], probes: tuple[str, ...], severities: str, out: Path, engine: str,
-    relevance: int, relevance_method: str, resume: bool, margin: float, classes_map: Path | None, cluster: str | None,
-    groups: Path | None, limit: int | None, batch_size: int, workers: int, settings: tuple[str, ...], seed: int, device: str,
+    address: str | None, relevance: int, relevance_method: str, resume: bool, margin: float, classes_map: Path | None,
+    cluster: str | None, groups: Path | None, limit: int | None, batch_size: int, threads: int, workers: int,
+    settings: tuple[str, ...], seed: int, device: str,
 ) -> None:  # fmt: skip
     """How much accuracy is lost when a cue is changed: drops with paired intervals, and a report."""
     from ...audit.run import probe_models
@@ -48,7 +49,8 @@ def command(
     data = load_dataset(dataset)
     columns = read_columns(groups, data.ids) if groups else None
     params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
-    loaded = [loaded_model(name, device, params.get("model", {}), workers) for name in model_names]
+    origins = [Named(name, dataset, device, params.get("model", {})) for name in model_names]
+    loaded = [loaded_model(name, device, params.get("model", {}), threads) for name in model_names]
     levels = parsed_severities(severities)
     with session.progress("probe") as progress:
         results = probe_models(
@@ -57,7 +59,8 @@ def command(
             classes_map=read_classes_map(classes_map) if classes_map else None, margin=margin,
             clusters=clusters_of(cluster, data.ids, columns) if cluster is not None else None,
             groups=groups_of(columns) if columns else None,
-            relevance=relevance, relevance_method=relevance_method,
+            relevance=relevance, relevance_method=relevance_method, threads=threads, engine=engine,
+            workers=workers or os.cpu_count() or 1, address=address, origins=origins,
         )  # fmt: skip
     for file in write_report(results, out):
         session.say(f"wrote {file}")
