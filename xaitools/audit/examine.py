@@ -12,7 +12,7 @@ from ..data import Dataset
 from ..data.selected import Selected
 from ..errors import PlanError, XaiError, unknown
 from ..files import read_json
-from ..probes import CUES, FAMILIES, Context
+from ..probes import CUES, FAMILIES
 from ..probes.base import draws
 from ..types import AuditReport
 from .counterfactual import counterfactual_table
@@ -68,8 +68,7 @@ def audit(
         raise XaiError(f"explained={explained}: expected at least 1 image")
     families = [family for family in FAMILIES if robustness or family in CUES]
     further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
-    turns = TURNS if Context(dataset).stand_ins() else ()
-    probes, options = [*families, *QUESTIONS.values(), *turns], {**options, "further": further}
+    probes, options = [*families, *QUESTIONS.values(), *TURNS], {**options, "further": further}
     plan, context = make_plan(model, dataset, probes, **options)
     wanted = _explained(plan, explained)
     first, total = steps(plan), steps(plan) + 3 * len(wanted)

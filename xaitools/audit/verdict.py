@@ -30,8 +30,8 @@ QUESTIONS: Mapping[str, str] = {
 """The probe that asks about each family's cue and about little else."""
 
 TURNS = ("object_rotate", "object_rotate_90", "object_rotate_150")
-"""Where the data has boxes alone, the least costly of these counts of pose: a model may not know every turn, but one that goes by the
-pose of a class minds all."""
+"""Of pose the least costly of these and the question counts: a model may not know every turn, but one that goes by the pose of a class
+minds all."""
 
 PLACES: Mapping[str, str] = {"domain": "around", "texture": "object", "background": "around", "pose": "object"}
 """Where the cue of a family is; of the others it is the spot that was found."""
@@ -202,8 +202,9 @@ def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> C
 
 def _case(report: Facts, family: str) -> Case:
     name = QUESTIONS[family]
-    if family == "pose" and name not in report["probes"]:
-        known = [each for each in TURNS if each in report["probes"] and report["probes"][each]["primary"]["ci"] is not None]
+    if family == "pose":
+        asked = (name, *TURNS)
+        known = [each for each in asked if each in report["probes"] and report["probes"][each]["primary"]["ci"] is not None]
         name = min(known, key=lambda each: report["probes"][each]["primary"]["drop"], default=name)
     row = report["probes"].get(name)
     if family in ("artifact", "cooccurrence"):

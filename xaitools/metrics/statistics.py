@@ -32,6 +32,9 @@ FEW_CLUSTERS = 10
 
 NORMAL = NormalDist()
 
+FAINT = 0.3
+"""A draw of cases whose error is a smaller share of that of all cases has left out the few that differ."""
+
 ROWS = 64
 """Replicates drawn or counted at one time."""
 
@@ -243,7 +246,7 @@ def pooled_mean(groups: Sequence[Sequence[float]], weights: NDArray, units: Sequ
     total, drawn, squares, products, pairs = np.concatenate([columns.sum(0, keepdims=True), *parts]).T
     means = np.where(drawn > 0, total / np.maximum(drawn, 1), np.nan)
     errors = np.sqrt(np.maximum(squares - 2 * means * products + means**2 * pairs, 0)) / np.maximum(drawn, 1)
-    errors[errors < 1e-9 * max(1.0, float(np.abs(sums).max()))] = 0.0  # what rounding leaves of equal cases
+    errors[errors < max(FAINT * errors[0], 1e-9 * float(np.abs(sums).max()))] = 0.0  # so ``t`` takes that of the mean
     moves = (sums - means[0] * counts) / drawn[0]
     number = Drawn(float(means[0]), float(errors[0]), means[1:], errors[1:], moves)
     return {"value": number.value, "ci": None if few(units) else number.interval()}
