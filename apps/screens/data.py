@@ -73,7 +73,7 @@ def browse(loaded: Loaded, text: str) -> None:
         coarse = max(max(each.truth.shape) for _, each in chosen) < COARSE
         gallery(tiles, key="gallery", coarse=coarse, on_open=lambda item: st.session_state.update(opening=item))
         if (item := st.session_state.pop("opening", None)) is not None:
-            st.session_state.target = ""
+            st.session_state.update(target="", item=item)  # an item 0 in the address alone would not replace another
             # the dataset is bound to its field and comes along
             st.switch_page("screens/inspect.py", query_params={"model": loaded.name, "item": str(item)})
     else:

@@ -92,6 +92,10 @@ def test_the_strongest_pixels_are_those_that_flipping_takes(share):
     assert torch.equal(maps.strongest(values, share), taken == 0) and int(maps.strongest(values, share).sum()) == 36 * share
 
 
-def test_blurring_keeps_the_mean_and_leaves_no_detail():
-    image = (torch.arange(64)[None, :] % 2).float().expand(3, 64, 64)
-    assert float(maps.blurred(image).std()) < 0.01 and float(maps.blurred(image).mean()) == pytest.approx(0.5, abs=0.01)
+def test_a_blurred_point_is_a_gaussian_window_of_an_eighth_of_each_side():
+    image = torch.zeros(3, 64, 80)
+    image[:, 32, 40] = 1
+    down, across = (torch.exp(-(torch.arange(-half, half + 1) ** 2) / 2 / ((2 * half + 1) / 4) ** 2) for half in (4, 5))
+    window = down[:, None] * across / down.sum() / across.sum()
+    found = maps.blurred(image)
+    assert torch.allclose(found[0, 28:37, 35:46], window, atol=1e-6) and float(found[0].sum()) == pytest.approx(1, abs=1e-5)

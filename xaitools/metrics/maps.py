@@ -45,7 +45,7 @@ def strongest(values: Tensor, share: float) -> Tensor:
 
 
 def blurred(image: Tensor) -> Tensor:
-    """``image`` (.., H, W) so blurred, over about a quarter of each side, that no object is left: what is put where pixels are deleted."""
+    """``image`` (.., H, W) under a Gaussian window of an eighth of each side: what is put where pixels are deleted."""
     sides = [2 * (max(2, each // 8) // 2) + 1 for each in image.shape[:-3:-1]]
     return gaussian_blur(image, sides, [each / 4 for each in sides])
 
