@@ -65,6 +65,7 @@ def press(app: AppTest, label: str) -> AppTest:
 
 def test_a_question_becomes_a_job_with_its_command_and_can_be_stopped(runs: Path) -> None:
     app = open_probe(models=[SEGMENTER, DETECTOR], on="scenes:val?n=9", probes=["texture"], n="5")
+    assert words(app).startswith("#### Probe")  # nothing stands above it
     assert "xaitools probe --model tiny-segmenter --model tiny-detector --probes texture --severities 3 --limit 5" in words(app)
     press(app, "Start the probe")
     (job,) = jobs.jobs()
