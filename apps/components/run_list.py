@@ -19,6 +19,7 @@ from .words import note, plain, refusal
 SECONDS = 1.0
 """Between two looks at jobs that are not done."""
 
+MOVING = (jobs.RUNNING, jobs.WAITING)
 SHOWN = 8
 """Jobs that are not done, or were stopped, which are listed."""
 
@@ -28,16 +29,18 @@ state = st.session_state
 def show_jobs(kind: str) -> None:
     """Jobs that are not done, kept up to date while one of them moves."""
     jobs.advance()
-    moving = any(each.state in (jobs.RUNNING, jobs.WAITING) for each in jobs.jobs(kind))
-    st.fragment(_show_jobs, run_every=SECONDS if moving else None)(kind)
+    moving = any(each.state in MOVING for each in jobs.jobs(kind))
+    st.fragment(_show_jobs, run_every=SECONDS if moving else None)(kind, moving)
 
 
-def _show_jobs(kind: str) -> None:
+def _show_jobs(kind: str, watched: bool) -> None:
     jobs.advance()  # where a process was killed, nobody else would start the next
     every = jobs.jobs(kind)
-    moving = {each.id for each in every if each.state in (jobs.RUNNING, jobs.WAITING)}
+    moving = {each.id for each in every if each.state in MOVING}
     before, state[f"{kind} moving"] = state.get(f"{kind} moving", moving), moving
-    if before - moving:  # its result is to be shown, and nobody needs to look every second any more
+    # a result is to be shown, or a job goes on that nobody looks after yet; else the page is left as it is, since
+    # streamlit loses a click on one of these buttons that comes while the whole page is drawn anew
+    if any(each.id in before and each.state == jobs.ENDED for each in every) or (moving and not watched):
         st.rerun()
     for each in [each for each in every if each.state != jobs.ENDED][:SHOWN]:
         _card(each)
