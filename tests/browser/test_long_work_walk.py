@@ -110,8 +110,8 @@ def test_a_cluster_is_chosen_in_its_picture_and_pasted_by_hand(page: Page, addre
     points = page.locator("[data-testid=stVegaLiteChart] .mark-symbol.role-mark path")
     expect(points.first).to_be_visible()
     look(page, tmp_path, "audit-clusters")
-    points.first.scroll_into_view_if_needed()
     page.wait_for_timeout(3000)  # the chart is drawn anew for the width that the page has now
+    page.locator("[data-testid=stVegaLiteChart]").scroll_into_view_if_needed()
     place = points.first.bounding_box()
     page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     expect(page.get_by_text("1 decision chosen in the picture")).to_be_visible()
