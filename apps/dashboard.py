@@ -8,8 +8,8 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).parent
-# comments, not strings: streamlit would show a string on the page
-PAGES = ("inspect", "probe", "audit", "data", "compare", "about")  # in the order of the navigation
+# in the order of the navigation; a string under it would be shown on every page
+PAGES = ("inspect", "probe", "audit", "data", "compare", "about")
 
 # no icons here: streamlit would fetch them from another host
 st.set_page_config(page_title="xaitools", layout="wide")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from xaitools.errors import DataError
 from xaitools.files import read_json
@@ -17,6 +20,7 @@ REPORT, COMPARISON, PAGE = "report.json", "comparison.json", "report.html"
 DEEP, MOST = 4, 300
 """Folders below the runs folder that are looked into, and runs that are listed, the newest."""
 
+MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 2**20
 """Of a page or a picture; ours are smaller."""
 
@@ -52,9 +56,15 @@ def report(folder: Path) -> dict[str, Any]:
     return _read(folder / REPORT, *_stamp(folder / REPORT))
 
 
-def figures(folder: Path) -> dict[str, bytes]:
-    """The run's pictures by name."""
-    return {path.stem: content for path in sorted(folder.glob("figures/*.png")) if (content := content_of(path))}
+def figure(folder: Path, name: str) -> bytes:
+    """The run's picture of that name as PNG; none where it is missing or no picture of ours."""
+    path = next((path for path in folder.glob("figures/*.png") if path.stem == name), None)
+    content = b"" if path is None else content_of(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            return content if picture.width * picture.height <= MAX_PIXELS else b""
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises of damaged files
+        return b""
 
 
 def content_of(path: Path) -> bytes:

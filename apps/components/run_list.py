@@ -2,117 +2,45 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import jobs
 import results
-import sources
 import streamlit as st
 
-from xaitools import zoo
-from xaitools.audit.plan import code_version
-from xaitools.errors import XaiError
+from xaitools.report.parts import interval, value
 
+from .asking import ANSWERS
+from .fields import pick
 from .words import note, plain, refusal
-
-ANSWERS, RESULTS = "Ask", "Runs"
-SHOWN_BY = {"probe": "show", "audit": "audit"}
-"""Key of the field of each page that says which part of it is shown."""
 
 SECONDS = 1.0
 """Between two looks at jobs that are not done."""
 
+MOVING = (jobs.RUNNING, jobs.WAITING)
 SHOWN = 8
 """Jobs that are not done, or were stopped, which are listed."""
 
-DATA_HELP = "A dataset that is here, or typed: LAYOUT:FOLDER#SPLIT of a folder in the data folder, or drawn scenes such as scenes:test?n=50"
 state = st.session_state
-
-
-def pick(label: str, options: Mapping[str, str], key: str) -> str:
-    """One of ``options``, value to title; the value stands in the address, where ``bind`` would put the title."""
-    asked = st.query_params.get(key)
-    if state.get(key) not in options:
-        state[key] = asked if asked in options else next(iter(options))
-    value = st.selectbox(label, list(options), key=key, format_func=lambda each: options[each], persist_state="session")
-    st.query_params[key] = value
-    return value
-
-
-def put(key: str, value: Any) -> None:
-    """From here on the field ``key`` has this value."""
-    state[key] = value
-    state.setdefault("put", set()).add(key)
-
-
-def default(key: str, value: Any, otherwise: Any = None) -> Any:
-    """What a field starts with; ``otherwise`` where ``put`` has just said what it is, which streamlit takes for a contradiction."""
-    if key in state.get("put", ()):
-        state.put.discard(key)
-        return otherwise
-    return value
-
-
-def at_most(key: str, most: int) -> None:
-    """The number of a field that another choice has made too large becomes the largest."""
-    if state.get(key, 0) > most:
-        put(key, most)
-
-
-def choose_dataset() -> tuple[str, int] | None:
-    """A dataset and how many items it has, or None after saying why there is none."""
-    offered = sources.offered()
-    typed = st.query_params.get("on", offered[0])
-    text = st.selectbox(
-        "Dataset", list(dict.fromkeys([*offered, typed])), key="on", bind="query-params", accept_new_options=True, help=DATA_HELP
-    )
-    try:
-        return text, len(sources.dataset(text).ids)
-    except XaiError as error:
-        refusal(error)
-        return None
-
-
-def choose_model_and_dataset() -> tuple[str, str, int] | None:
-    """A model, a dataset and how many items that has, or None after saying why there is none."""
-    model = st.selectbox("Model", zoo.names(), key="of", bind="query-params")
-    data = choose_dataset()
-    return None if data is None else (model, *data)
-
-
-def start(kind: str, models: Sequence[str], dataset: str, options: Sequence[str], label: str) -> None:
-    """A button that starts the job, and the command that does the same."""
-    st.button(label, type="primary", on_click=_asked, args=(kind, models, dataset, options), disabled=not models)
-    note("It runs in a process of its own: leave the page, close the tab, start the server again, nothing is lost.")
-    try:
-        located = sources.located(dataset)
-    except XaiError:
-        return
-    st.code(shlex.join(["xaitools", *jobs.words(kind, models, located, options, kind)]), language="bash", wrap_lines=True)
-
-
-def _asked(kind: str, models: Sequence[str], dataset: str, options: Sequence[str]) -> None:
-    version = "/".join([code_version(), *(zoo.card(name)["weights"]["sha256"] for name in models)])
-    state.awaited = jobs.ask(kind, models, dataset, options, version)
-    put(SHOWN_BY[kind], RESULTS)
 
 
 def show_jobs(kind: str) -> None:
     """Jobs that are not done, kept up to date while one of them moves."""
     jobs.advance()
-    moving = any(each.state in (jobs.RUNNING, jobs.WAITING) for each in jobs.jobs(kind))
-    st.fragment(_show_jobs, run_every=SECONDS if moving else None)(kind)
+    moving = any(each.state in MOVING for each in jobs.jobs(kind))
+    st.fragment(_show_jobs, run_every=SECONDS if moving else None)(kind, moving)
 
 
-def _show_jobs(kind: str) -> None:
+def _show_jobs(kind: str, watched: bool) -> None:
     jobs.advance()  # where a process was killed, nobody else would start the next
     every = jobs.jobs(kind)
-    moving = {each.id for each in every if each.state in (jobs.RUNNING, jobs.WAITING)}
+    moving = {each.id for each in every if each.state in MOVING}
     before, state[f"{kind} moving"] = state.get(f"{kind} moving", moving), moving
-    if before - moving:  # its result is to be shown, and nobody needs to look every second any more
+    # a result is to be shown, or a job goes on that nobody looks after yet; else the page is left as it is, since
+    # streamlit loses a click on one of these buttons that comes while the whole page is drawn anew
+    if any(each.id in before and each.state == jobs.ENDED for each in every) or (moving and not watched):
         st.rerun()
     for each in [each for each in every if each.state != jobs.ENDED][:SHOWN]:
         _card(each)
@@ -170,4 +98,17 @@ def choose_run(kind: str) -> results.Run | None:
 
 def dataset_of(run: results.Run) -> str:
     """The dataset of a run as this page reads it: of a job as it was asked, else as the report calls it."""
-    return jobs.job(run.name).dataset if jobs.ID.fullmatch(run.name) else run.dataset
+    return next((each.dataset for each in jobs.jobs() if each.id == run.name), run.dataset)
+
+
+def show_clean(report: Mapping[str, Any]) -> None:
+    """What the model is worth on unchanged images."""
+    clean = report["clean"]
+    worth = f"{report['metric']} {value(clean['value'])} {interval(clean['ci'])} on {report['n']} unchanged images of {report['dataset']}"
+    st.markdown(f"**{plain(report['model'])}**: {plain(worth)}")
+
+
+def show_warnings(warnings: Sequence[str]) -> None:
+    if warnings:
+        with st.expander(f"Before you conclude anything: {len(warnings)}"):
+            st.markdown("\n".join(f"- {plain(each)}" for each in warnings))

@@ -9,10 +9,12 @@ from typing import Any
 import results
 import streamlit as st
 from components import charts
+from components.asking import ANSWERS, RESULTS, choose_model_and_dataset, start
 from components.clusters import show_cluster, show_transplant
+from components.fields import at_most, default
 from components.findings import show_counterfactual, show_findings
-from components.run_list import ANSWERS, RESULTS, at_most, choose_model_and_dataset, choose_run, default, show_jobs, start
-from components.words import note, plain, refusal
+from components.run_list import choose_run, show_clean, show_jobs, show_warnings
+from components.words import note, refusal
 
 from xaitools.errors import XaiError
 from xaitools.probes import CUES
@@ -69,13 +71,8 @@ def look() -> None:
 
 
 def show_result(run: results.Run, report: dict[str, Any]) -> None:
-    clean = report["clean"]
-    spread = "" if clean["ci"] is None else f" [{clean['ci'][0]:.3f}, {clean['ci'][1]:.3f}]"
-    worth = "undefined" if clean["value"] is None else f"{clean['value']:.3f}{spread}"
-    st.markdown(f"**{plain(report['model'])}**: {report['metric']} {worth} on {report['n']} unchanged images of {plain(report['dataset'])}")
-    if report["warnings"]:
-        with st.expander(f"Before you conclude anything: {len(report['warnings'])}"):
-            st.markdown("\n".join(f"- {plain(each)}" for each in report["warnings"]))
+    show_clean(report)
+    show_warnings(report["warnings"])
     part = st.segmented_control(
         "Part", PARTS, default=PARTS[0], required=True, key="part", bind="query-params", label_visibility="collapsed"
     )

@@ -12,19 +12,9 @@ import sources
 import streamlit as st
 from changing import Change
 from components import charts, stills
-from components.run_list import (
-    ANSWERS,
-    RESULTS,
-    at_most,
-    choose_dataset,
-    choose_model_and_dataset,
-    choose_run,
-    dataset_of,
-    default,
-    put,
-    show_jobs,
-    start,
-)
+from components.asking import ANSWERS, RESULTS, choose_dataset, choose_model_and_dataset, start
+from components.fields import at_most, default, put
+from components.run_list import choose_run, dataset_of, show_clean, show_jobs, show_warnings
 from components.words import note, plain, refusal
 
 from xaitools import zoo
@@ -100,19 +90,13 @@ def look() -> None:
 
 
 def show_result(run: results.Run, reports: dict[str, Any]) -> None:
-    for model, report in reports.items():
-        clean, metric = report["clean"], report["metric"]
-        spread = "" if clean["ci"] is None else f" [{clean['ci'][0]:.3f}, {clean['ci'][1]:.3f}]"
-        value = "undefined" if clean["value"] is None else f"{clean['value']:.3f}{spread}"
-        st.markdown(f"**{plain(model)}**: {metric} {value} on {report['n']} unchanged images of {plain(report['dataset'])}")
+    for report in reports.values():
+        show_clean(report)
     rows = charts.drop_rows(reports)
     metrics = " or ".join(dict.fromkeys(report["metric"] for report in reports.values()))
     st.vega_lite_chart(rows, charts.drops(rows, metrics), key=f"drops {run.name}", on_select=chosen_in_chart(run.name),
                        alt=charts.drops_in_words(rows), width="stretch")  # fmt: skip
-    warnings = [f"{model}: {each}" for model, report in reports.items() for each in report["warnings"]]
-    if warnings:
-        with st.expander(f"Before you conclude anything: {len(warnings)}"):
-            st.markdown("\n".join(f"- {plain(each)}" for each in warnings))
+    show_warnings([f"{model}: {each}" for model, report in reports.items() for each in report["warnings"]])
     with st.expander("As numbers"):
         st.dataframe([{name: row[name] for name in ("model", "family", "probe", "value", "drop", "low", "high", "p", "n", "reading")}
                       for row in rows], hide_index=True)  # fmt: skip
@@ -136,8 +120,7 @@ def chosen_in_chart(name: str) -> Any:
 def show_cases(run: results.Run, model: str, folder: Any, probe: str, row: Any) -> None:
     """The report's own figure of a probe, and each of its images to look at closer."""
     st.markdown(f"**{plain(model)}**: {plain(row['about'])}")
-    figure = results.figures(folder).get(probe)
-    if figure:
+    if figure := results.figure(folder, probe):
         st.image(figure, width="stretch", alt=f"{probe}: images before and after, with truth and prediction")
     else:
         note("There are no pictures of this probe in the run's folder.")

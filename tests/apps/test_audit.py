@@ -12,6 +12,7 @@ import moving
 import numpy as np
 import pytest
 import torch
+from changing import still
 from streamlit.testing.v1 import AppTest
 
 import xaitools as xt
@@ -24,6 +25,7 @@ from xaitools.audit.records import Memory
 from xaitools.files import write_json
 from xaitools.locations import RUNS, part
 from xaitools.probes import Context
+from xaitools.report.spray import SHARED
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,9 @@ def test_the_place_is_pasted_as_by_hand(finished: dict[str, Any]) -> None:
     prediction = loaded.model.predict(changed[None])[0]
     appears = "arrow" in [prediction.classes[int(prediction.labels[number])] for number in chosen_of(prediction, Limits())]
     assert (f"**arrow appears** in {host}" in words(app)) is appears
+    box = (left, top, right, bottom)
+    found = moving.moved(loaded, DATA, "arrow", data.ids.index(donor), data.ids.index(host), box, box)
+    assert found.after == still(changed, prediction, boxes={SHARED: box}) and found.appears is appears
 
     before = [each.value for each in app.get("image")]
     field(app, "host").set_value(field(app, "host").options[1]).run()

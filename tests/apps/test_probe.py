@@ -9,6 +9,7 @@ from typing import Any
 import changing
 import jobs
 import pytest
+import results
 from components.charts import drop_rows, drops
 from streamlit.testing.v1 import AppTest
 
@@ -64,6 +65,7 @@ def press(app: AppTest, label: str) -> AppTest:
 
 def test_a_question_becomes_a_job_with_its_command_and_can_be_stopped(runs: Path) -> None:
     app = open_probe(models=[SEGMENTER, DETECTOR], on="scenes:val?n=9", probes=["texture"], n="5")
+    assert words(app).startswith("#### Probe")  # nothing stands above it
     assert "xaitools probe --model tiny-segmenter --model tiny-detector --probes texture --severities 3 --limit 5" in words(app)
     press(app, "Start the probe")
     (job,) = jobs.jobs()
@@ -180,3 +182,19 @@ def test_pages_share_the_dataset_and_keep_their_work(runs: Path) -> None:
     app.run()
     assert not checked(app).warning and field(app, "audit").value == "Ask"
     assert (field(app, "of").value, field(app, "on").value) == (SEGMENTER, "scenes:val?n=7")
+
+
+def test_a_runs_folder_that_cannot_be_written_is_told(runs: Path) -> None:
+    runs.write_text("a file")
+    app = press(open_probe(models=[SEGMENTER]), "Start the probe")
+    assert "another --runs" in app.toast[0].value and field(app, "show").value == "Ask"
+
+
+@pytest.mark.parametrize("content", [b"", b"<script>", b"\x89PNG\r\n\x1a\n" + bytes(60)])
+def test_a_picture_that_is_none_is_not_shown(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "fog.png").write_bytes(content)
+    (tmp_path / "secret.png").write_bytes(changing.still(xt.load_dataset("scenes:test?n=1")[0].image, None).png)
+    assert results.figure(tmp_path, "fog") == b"" == results.figure(tmp_path, "../secret")
+    (tmp_path / "secret.png").rename(tmp_path / "figures" / "fog.png")
+    assert results.figure(tmp_path, "fog").startswith(b"\x89PNG")

@@ -87,6 +87,7 @@ def test_an_audit_is_stopped_gone_on_with_and_read(page: Page, address: str, run
     expect(card(page)).to_contain_text("cancelled; what was done stays")
     done = len(list(runs.glob("audit-*/out/records/*.parquet")))
     assert done
+    settled(page)
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.get_by_label("Run", exact=True)).to_be_visible(timeout=LONG)
@@ -109,6 +110,8 @@ def test_a_cluster_is_chosen_in_its_picture_and_pasted_by_hand(page: Page, addre
     points = page.locator("[data-testid=stVegaLiteChart] .mark-symbol.role-mark path")
     expect(points.first).to_be_visible()
     look(page, tmp_path, "audit-clusters")
+    page.wait_for_timeout(3000)  # the chart is drawn anew for the width that the page has now
+    page.locator("[data-testid=stVegaLiteChart]").scroll_into_view_if_needed()
     place = points.first.bounding_box()
     page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     expect(page.get_by_text("1 decision chosen in the picture")).to_be_visible()
