@@ -1,7 +1,7 @@
 """Every reader on damaged and hostile input: python benchmarks/fuzz.py [SECONDS] [READER ...] [--atheris]
 
 A reader may do two things: read, or refuse with an XaiError whose text is one line.  Anything else is a crash, and so is an input that
-takes longer than SLOW seconds.  Each reader gets a third of SECONDS (60) from each of three sources:
+takes longer than SLOW seconds of this process.  Each reader gets a third of SECONDS (60) from each of three sources:
 
   mutations   valid files and strings, damaged: bits, bytes, words of the format, pieces left out, doubled and spliced
   hypothesis  what a grammar of the format makes, and bytes
@@ -86,7 +86,7 @@ class Count:
     slowest: float = 0.0
 
     def add(self, read: Read, data: bytes) -> None:
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             read(data)
             what = "read"
@@ -95,7 +95,7 @@ class Count:
         except Exception as error:  # that is what is looked for
             frame = [each for each in traceback.extract_tb(error.__traceback__) if "xaitools" in each.filename][-1:]
             what = f"{type(error).__name__} in {Path(frame[0].filename).name}, {frame[0].name}" if frame else type(error).__name__
-        took = time.perf_counter() - start
+        took = time.process_time() - start
         self.slowest = max(self.slowest, took)
         if took > SLOW:
             what = f"longer than {SLOW:g} s"

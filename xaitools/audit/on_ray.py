@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import XaiError
+from ..errors import XaiError, first_line
 from .clock import Clock
 from .engine import Crew, Died, Hand, Station, Task
 
@@ -28,8 +28,9 @@ class Actors(Crew):
         if self._begun:
             try:
                 ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise XaiError(f"--address {address}: no Ray answers there ({str(error).splitlines()[0]}); see ray status") from None
+            except Exception as error:  # Ray raises plain ones
+                where = "could not be started here" if address is None else f"does not answer at --address {address}"
+                raise XaiError(f"engine ray: Ray {where} ({first_line(error)[:160]}); see ray status, or take --engine local") from None
         gpus = 1 if str(facts["model"]["device"]).startswith("cuda") else 0
         self._actor = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(Station)
 
