@@ -170,7 +170,7 @@ def counterfactual_section(found: Facts) -> str:
     heads = ["class", "without", "fall", "found, points", "control", "images"]
     return section(
         "Without one another", f"<p>{e(said)}</p>", table(heads, rows, right={2, 3, 4, 5}),
-        f"<p><small>* fewer than {FEW} images, which is weak.</small></p>",
+        f"<p><small>* fewer than {FEW} images, which is weak.</small></p>" if any(row["images"] < FEW for row in found["rows"]) else "",
     )  # fmt: skip
 
 
