@@ -21,7 +21,7 @@ from tests.audit.test_resume import OPTIONS, ROOT, run, same_reports
 from tests.audit.test_shift import Tagged, corner
 from tests.probes.toys import Shapes, reader
 from xaitools.audit import probe
-from xaitools.audit.engine import DEATHS, SHARE, Blueprint, Crew, Died, Given, Hand, Station, Task, _payload, bundled, hired
+from xaitools.audit.engine import DEATHS, SHARE, Blueprint, Crew, Died, Given, Hand, Payload, Station, Task, _payload, bundled, hired
 from xaitools.audit.examine import audit
 from xaitools.audit.plan import CLEAN, Piece, make_plan
 from xaitools.audit.run import Changed
@@ -43,12 +43,13 @@ def toys() -> tuple[object, Shapes]:
 class Lone(Hand):
     """A worker in this very process; it dies when it is sent one of ``fatal``, as often as that says."""
 
-    def __init__(self, payload: bytes, fatal: dict[str, int]) -> None:
+    def __init__(self, payload: Payload, fatal: dict[str, int]) -> None:
         super().__init__()
         self.station, self.fatal, self.asked = Station(payload), fatal, deque[Task]()
 
     def send(self, task: Task) -> None:
-        self.asked.append(pickle.loads(pickle.dumps(task)))
+        assert pickle.dumps(task)  # it can be sent
+        self.asked.append(task)
 
     def receive(self):
         task = self.asked.popleft()
@@ -64,7 +65,7 @@ class Lone(Hand):
 class Alone(Crew):
     """Workers of this process; they answer one after another, the last one first."""
 
-    def __init__(self, payload: bytes, count: int, fatal: dict[str, int]) -> None:
+    def __init__(self, payload: Payload, count: int, fatal: dict[str, int]) -> None:
         super().__init__(count)
         self.payload, self.fatal, self.hired = payload, fatal, 0
 

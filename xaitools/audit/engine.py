@@ -80,16 +80,20 @@ class Blueprint:
         return make_plan(*self.origin(), self.probes, **self.options)
 
 
+Payload = tuple[Blueprint, int, Mapping[str, Any], str, Path | None]
+"""The blueprint, and of the plan that must come of it threads, facts and identity; the folder, None where a worker does not see it."""
+
+
 class Station:
     """What another process holds: the model, the images, and the folder where it leaves what it has done.
 
     ``answer`` never raises, for what goes wrong has to be sent.
     """
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: Payload) -> None:
         self._failed: Exception | None = None
         try:
-            self._begin(*pickle.loads(payload))
+            self._begin(*payload)
         except Exception as error:
             self._failed = error
 
@@ -119,11 +123,8 @@ class Station:
 
 
 def _sendable(error: Exception) -> Exception:
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+    """Ours are made of one text; of what others raise the text alone is sure to arrive."""
+    return error if isinstance(error, XaiError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class Died(Exception):
@@ -279,10 +280,12 @@ def hired(
         torch.set_num_threads(before)
 
 
-def _payload(blueprint: Blueprint, plan: Plan, out: Path | None, workers: int) -> bytes:
+def _payload(blueprint: Blueprint, plan: Plan, out: Path | None, workers: int) -> Payload:
     facts = {name: each for name, each in plan.facts.items() if name not in LONG}
+    payload = (blueprint, int(plan.facts["threads"]), facts, plan.identity, out)
     try:
-        return pickle.dumps((blueprint, int(plan.facts["threads"]), facts, plan.identity, out))
+        pickle.dumps(payload)  # only to see whether it can be sent
+        return payload
     except Exception as error:  # pickling what somebody else has written may raise anything
         why = " ".join(str(error).split())[:160]
         raise XaiError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import XaiError, first_line
 from .clock import Clock
-from .engine import Crew, Died, Hand, Station, Task
+from .engine import Crew, Died, Hand, Payload, Station, Task
 
 
 class Actors(Crew):
@@ -16,7 +16,7 @@ class Actors(Crew):
     An actor takes as many CPUs as the plan has threads, and a GPU where the model is on one.
     """
 
-    def __init__(self, payload: bytes, count: int, facts: Mapping[str, Any], address: str | None) -> None:
+    def __init__(self, payload: Payload, count: int, facts: Mapping[str, Any], address: str | None) -> None:
         super().__init__(count)
         try:
             import ray

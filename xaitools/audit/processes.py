@@ -11,14 +11,14 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from .clock import Clock
-from .engine import Crew, Died, Hand, Station, Task
+from .engine import Crew, Died, Hand, Payload, Station, Task
 
 PATIENCE = 5.0
 """Seconds that a process has to end by itself."""
 
 
 class Processes(Crew):
-    def __init__(self, payload: bytes, count: int) -> None:
+    def __init__(self, payload: Payload, count: int) -> None:
         super().__init__(count)
         self._payload = payload
 
@@ -31,7 +31,7 @@ class Processes(Crew):
 
 
 class _Process(Hand):
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: Payload) -> None:
         super().__init__()
         context = multiprocessing.get_context("spawn")  # a fork of a process that has used threads may hang
         self.pipe, theirs = context.Pipe()
@@ -61,7 +61,7 @@ class _Process(Hand):
             self.process.join()
 
 
-def serve(pipe: Connection, payload: bytes) -> None:
+def serve(pipe: Connection, payload: Payload) -> None:
     """What a process does: answers tasks until nobody is there any more, also where that one was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one who hired decides
     os.dup2(2, 1)  # standard output belongs to the result
