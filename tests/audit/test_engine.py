@@ -21,7 +21,7 @@ from tests.audit.test_resume import OPTIONS, ROOT, run, same_reports
 from tests.audit.test_shift import Tagged, corner
 from tests.probes.toys import Shapes, reader
 from xaitools.audit import probe
-from xaitools.audit.engine import DEATHS, SHARE, Blueprint, Crew, Died, Given, Hand, Payload, Station, Task, _payload, bundled, hired
+from xaitools.audit.engine import DEATHS, SHARE, Blueprint, Crew, Died, Given, Hand, Payload, Station, Task, _payload, bundled, hired, worth
 from xaitools.audit.examine import audit
 from xaitools.audit.plan import CLEAN, Piece, make_plan
 from xaitools.audit.run import Changed
@@ -38,6 +38,20 @@ SLOPPY = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.P
 
 def toys() -> tuple[object, Shapes]:
     return reader("background"), Shapes(40)
+
+
+def test_so_many_processes_as_are_worth_their_start(monkeypatch):
+    model, dataset = toys()
+    plan, _ = make_plan(model, dataset, ["blur"], severities=(1, 3), threads=2)
+    predicted = sum(len(plan.members[each.probe]) for each in plan.conditions)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert worth(plan) == 1  # a small run
+    monkeypatch.setattr("xaitools.audit.engine.WORTH", predicted // 3)
+    assert worth(plan) == 3
+    monkeypatch.setattr("xaitools.audit.engine.WORTH", 1)
+    assert worth(plan) == 6  # of 12 cores each model takes 2
+    plan.facts["model"]["device"] = "cuda:0"
+    assert worth(plan) == 1
 
 
 class Lone(Hand):

@@ -13,7 +13,7 @@ from xaitools.data.objects import extents
 from xaitools.errors import XaiError
 from xaitools.probes import PROBES, Context, change
 from xaitools.probes.geometry import Grid, around, box_hulls, hidden, moved, turn
-from xaitools.probes.pose import covering
+from xaitools.probes.outlines import covering
 from xaitools.types import IGNORE, Sample
 
 AFFINE = ("rotate", "scale", "shear", "perspective")

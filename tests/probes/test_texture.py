@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from tests.probes.toys import CLASSES, SIDE, Shapes, reader
 from xaitools.errors import DataError, XaiError
 from xaitools.probes import PROBES, Context, change
+from xaitools.probes.outlines import carried
 from xaitools.probes.synthesis import _bands, _joined, diffused, texture
 from xaitools.types import Sample
 
@@ -157,16 +159,39 @@ def test_swap_gives_the_colours_of_the_other_class_and_spares_its_own():
     assert shares == sorted(shares)
 
 
-def test_swap_same_gives_every_object_the_texture_of_its_own_class():
+def test_surfaces_of_the_own_class_and_of_another():
     where = context(company=True)
     for index in range(4):
         before = where.dataset[index]
-        after = apply("swap_same", before, where, 5)
         own, other = before.masks
-        reds = [float(after.image[0][mask].mean()) for mask in (own, other)]
-        assert (reds[0] < 0.45) is (index % 2 == 0) and (reds[1] < 0.45) is (index % 2 == 1)  # discs have little red
-        assert not torch.equal(before.image[:, own], after.image[:, own])
-        assert torch.equal(before.image[:, ~(own | other)], after.image[:, ~(own | other)])
+        for name in ("surface_same", "surface_other"):
+            after = apply(name, before, where)
+            few = [float(after.image[0][mask].mean()) < 0.45 for mask in (own, other)]  # discs have little red, squares have more
+            discs = [index % 2 == 0, index % 2 == 1]
+            assert few == (discs if name == "surface_same" else [not each for each in discs])
+            assert not torch.equal(before.image[:, own], after.image[:, own])
+            assert torch.equal(before.image[:, ~(own | other)], after.image[:, ~(own | other)])
+
+
+def test_a_surface_moves_from_one_outline_to_another():
+    """On its own outline, turned and of another size, it is the object again; on another, what was at the edge is at the edge."""
+    rows, columns = np.indices((80, 80)) - 39.5
+    wedge = (np.abs(columns) < (rows + 25) / 3) & (np.abs(rows) < 25)
+    bands = np.stack([0.5 + 0.5 * np.sin(rows / 3), np.clip(0.5 + columns / 40, 0, 1), np.zeros_like(rows)]).astype(np.float32)
+    matrix = cv2.getRotationMatrix2D((39.5, 39.5), -90, 0.8)
+    there = cv2.warpAffine(wedge.astype(np.float32), matrix, (80, 80)) > 0.5
+    wanted = cv2.warpAffine(np.ascontiguousarray(bands.transpose(1, 2, 0)), matrix, (80, 80))
+    generator = np.random.default_rng(0)
+    found = carried(torch.from_numpy(bands), torch.from_numpy(wedge), there, generator)
+    for channel in (0, 1):
+        assert np.corrcoef(found[there][:, channel], wanted[there][:, channel])[0, 1] > 0.9
+
+    disc = np.hypot(rows, columns) < 25
+    depth = cv2.distanceTransform(np.pad(wedge, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    deep = torch.from_numpy((depth / depth.max()).astype(np.float32)).expand(3, -1, -1).contiguous()
+    found = carried(deep, torch.from_numpy(wedge), disc, generator)[..., 0]
+    away = 25 - np.hypot(rows, columns)
+    assert float(found[disc & (away < 3)].mean()) < 0.25 < 0.5 < float(found[disc & (away > 15)].mean())
 
 
 def test_silhouettes_and_edges():

@@ -7,6 +7,7 @@ no number depends on who does what.  A worker that dies is replaced, and what it
 
 from __future__ import annotations
 
+import os
 import pickle
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -38,6 +39,12 @@ SHARE = 4
 
 DEATHS = 3
 """Workers that may die at the same task before the run gives up."""
+
+WORTH = 1000
+"""Images to predict for which a further process is worth its start, which costs as much as a few hundred of a small model."""
+
+MOST = 8
+"""Processes that nobody has asked for by number: each has a model of its own in memory."""
 
 LONG = ("items", "clusters", "groups")
 """Facts of a plan that are not sent along to be compared; the identity covers them."""
@@ -252,14 +259,16 @@ def hired(
 ) -> Iterator[Crew | None]:
     """The crew that carries out ``plan``; None where this process does it alone.  Inside, torch has the plan's threads.
 
+    ``workers`` 0 stands for as many as are worth it (``worth``).
     Raises XaiError for an unknown engine, for model or dataset that cannot be sent, and where Ray is missing or cannot be reached.
     """
     if engine not in ENGINES:
         raise XaiError(unknown("engine", engine, ENGINES))
-    if workers < 1:
-        raise XaiError(f"workers={workers}: expected at least 1")
+    if workers < 0:
+        raise XaiError(f"workers={workers}: expected a number of processes, or 0 for as many as are worth it")
     if address is not None and engine != "ray":
         raise XaiError(f"address {address!r}: only --engine ray has one")
+    workers = workers or worth(plan)
     threads, before = int(plan.facts["threads"]), torch.get_num_threads()
     torch.set_num_threads(threads)
     crew: Crew | None = None
@@ -278,6 +287,14 @@ def hired(
         if crew is not None:
             crew.close()
         torch.set_num_threads(before)
+
+
+def worth(plan: Plan) -> int:
+    """One process for each core that the threads of its model leave, but none for a small run, and one alone for a GPU."""
+    images = sum(len(plan.members[each.probe]) for each in plan.conditions)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    on_cpu = plan.facts["model"]["device"] == "cpu"
+    return max(1, min(cores // int(plan.facts["threads"]), images // WORTH, MOST)) if on_cpu else 1
 
 
 def _payload(blueprint: Blueprint, plan: Plan, out: Path | None, workers: int) -> Payload:

@@ -73,8 +73,8 @@ def probe(
     relevance_method  its method; auto is lrp, or gradient-x-input where the model has operations without a rule
     progress    called with (steps done, steps in all)
     threads     of torch, for each model; part of the plan, None for those that it has now
-    engine      local: this process, or with ``workers`` so many others, each with its own model; ray: so many actors, at ``address``
-                or on a Ray of the run's own.  The report is the same, byte for byte
+    engine      local: this process, or with ``workers`` so many others, each with its own model (0: as many as are worth it
+                here); ray: so many actors, at ``address`` or on a Ray of the run's own.  The report is the same, byte for byte
     origin      makes model and dataset again in another process, where they cannot be pickled
 
     Raises PlanError when ``out`` holds something else or no item is usable, and XaiError or DataError when an

@@ -56,8 +56,8 @@ def at_large(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 256),
                      help="For each model; part of the plan, so that the report does not depend on the machine."),
         click.option("--address", metavar="ADDRESS", help="Of a Ray cluster; without it Ray is started here, for this run."),
-        click.option("--workers", default=1, show_default=True, type=click.IntRange(0, 4096),
-                     help="Processes, or Ray's actors, each with a model (0: one a core); the report is the same."),
+        click.option("--workers", default=0, type=click.IntRange(0, 4096),
+                     help="Processes, or Ray's actors, each with a model (0: one a core, if worth it); the report is the same."),
         click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
         setting,
     ):  # fmt: skip

@@ -19,8 +19,6 @@ from functools import partial
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ..data.objects import extents
 from ..errors import DataError, XaiError
@@ -28,6 +26,7 @@ from ..types import Sample
 from .base import contrast, probe, variant
 from .geometry import HULLS, VISIBLE, Matrix, around, box_hulls, choice, inside, kept, lay, moved, turn
 from .objects import Context
+from .outlines import covering
 
 TURNS = (5.0, 10.0, 20.0, 30.0, 45.0)
 """Degrees by which the image turns, to either side, by severity."""
@@ -43,9 +42,6 @@ SHEARS = (5.0, 10.0, 15.0, 20.0, 30.0)
 
 SLANTS = (0.05, 0.1, 0.15, 0.2, 0.25)
 """How far each corner may move inwards, as a share of each side."""
-
-RASTER, STEP = 48, 6
-"""Side in pixels of the rasters on which outlines are compared, and the degrees between the turns that are tried."""
 
 
 @probe("rotate", family="pose", default=True)
@@ -167,28 +163,6 @@ def _posed(
         return covering(masks[row], outline)
 
     return _turned(sample, context, angle, "hull")
-
-
-def covering(mask: Tensor, outline: Tensor) -> float:
-    """Degrees, clockwise as seen, by which ``mask`` (H, W) bool best covers ``outline`` (h, w) bool (IoU), middles and sizes brought
-    together; of turns that cover equally the smallest."""
-    own, aim = _standard(mask), _standard(outline) > 0.5
-    turns = sorted(range(0, 360, STEP), key=lambda each: min(each, 360 - each))
-    shared = []
-    for degrees in turns:
-        matrix = around(turn(degrees), RASTER / 2 - 0.5, RASTER / 2 - 0.5)[:2]
-        turned = cv2.warpAffine(own, matrix, (RASTER, RASTER)) > 0.5
-        shared.append((turned & aim).sum() / max(1, (turned | aim).sum()))
-    return float(turns[int(np.argmax(shared))])
-
-
-def _standard(mask: Tensor) -> NDArray[np.float32]:
-    """``mask`` on a small raster, its middle in the raster's and its area a fifth of it."""
-    rows, columns = (each.double() for each in mask.nonzero(as_tuple=True))
-    scale = RASTER * np.sqrt(0.2 / max(1, len(rows)))
-    x, y = (RASTER / 2 - 0.5 - scale * float(each.mean()) for each in (columns, rows))
-    matrix = np.array([[scale, 0, x], [0, scale, y]])
-    return np.asarray(cv2.warpAffine(mask.numpy().astype(np.float32), matrix, (RASTER, RASTER), flags=cv2.INTER_AREA), np.float32)
 
 
 def _turned(sample: Sample, context: Context, angle: Callable[[int], float], boxes: str) -> Sample:

@@ -22,6 +22,7 @@ from ..types import Sample
 from .base import aggregate, contrast, probe
 from .geometry import choice, surface
 from .objects import TEXTURE_CLASS, Context
+from .outlines import carried
 from .synthesis import diffused, texture
 
 CELLS = (2, 3, 4, 6, 8)
@@ -95,27 +96,60 @@ def swap(sample: Sample, severity: int, generator: np.random.Generator, context:
     return replace(found, tags={**sample.tags, "donor": other.id, "texture_class": kind})
 
 
-@probe("swap_same", family="texture", needs=("objects", "others"))
-def swap_same(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
-    """Each object gets the texture of an object of its own class, from another image, made as for ``swap``: what a made texture costs
-    where it says the same."""
-    found, pool = sample, context.donors(donors)
-    for kind in dict.fromkeys(context.kinds(context.pieces(sample))):
-        if kind:
-            own = partial(operator.eq, context.key(kind))
-            other, mask, _ = pool.piece(sample, generator, own, "the same class")
-            found = _each(found, context, _covering(other, mask, severity, generator), takes=own)
+@probe("surface_same", family="texture", needs=("outlines", "others"), degrees=False)
+def surface_same(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """Each object gets the surface of an object of its own class, from another image, carried over to its outline.
+
+    It goes there by way of the outline of an object of another class: what a surface loses on a strange outline, it loses here
+    as well as in ``surface_other``.
+    """
+
+    def surface_of(kind: Hashable) -> tuple[Tensor, Tensor]:
+        _, outline = _piece(sample, generator, context, donors, kind, operator.ne)
+        own, mask = _piece(sample, generator, context, donors, kind, operator.eq)
+        return torch.from_numpy(carried(own, mask, outline.numpy(), generator)).permute(2, 0, 1).contiguous(), outline
+
+    return _resurfaced(sample, generator, context, surface_of)
+
+
+@probe("surface_other", family="texture", needs=("outlines", "others"), degrees=False)
+def surface_other(sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "") -> Sample:
+    """As ``surface_same``, with the surface of an object of another class; the objects of a class get that of the same one."""
+    return _resurfaced(sample, generator, context, lambda kind: _piece(sample, generator, context, donors, kind, operator.ne))
+
+
+contrast(
+    "texture.gap",
+    of="surface_other",
+    against="surface_same",
+    about="Objects with the surface of an object of another class, against with that of another object of their own class.",
+)
+
+Piece = tuple[Tensor, Tensor]
+"""An image (3, H, W) and the mask (H, W) of an object in it."""
+
+
+def _piece(
+    sample: Sample, generator: np.random.Generator, context: Context, donors: str, kind: Hashable,
+    relation: Callable[[Hashable, Hashable], bool],
+) -> Piece:  # fmt: skip
+    what = "the same class" if relation is operator.eq else "another class"
+    other, mask, _ = context.donors(donors).piece(sample, generator, partial(relation, kind), what)
+    return other.image, mask
+
+
+def _resurfaced(sample: Sample, generator: np.random.Generator, context: Context, surface_of: Callable[[Hashable], Piece]) -> Sample:
+    """The objects of each class (a ``Context.key``) with the surface that it is given."""
+    found = sample
+    for key in dict.fromkeys(context.key(kind) for kind in context.kinds(context.pieces(sample)) if kind):
+        found = _each(found, context, partial(_worn, *surface_of(key), generator), takes=partial(operator.eq, key))
     if found is sample:
         raise DataError("no object in this image")
     return found
 
 
-contrast(
-    "texture.gap",
-    of="swap",
-    against="swap_same",
-    about="Objects with the texture of another class, against objects with a texture of their own class made in the same way.",
-)
+def _worn(image: Tensor, mask: Tensor, generator: np.random.Generator, pixels: Pixels, inside: Mask) -> Pixels:
+    return carried(image, mask, inside, generator)
 
 
 def _covering(other: Sample, mask: Tensor, severity: int, generator: np.random.Generator) -> Change:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def command(
             classes_map=read_classes_map(classes_map) if classes_map else None,
             clusters=clusters_of(cluster, data.ids, columns) if cluster is not None else None,
             groups=groups_of(columns) if columns else None,
-            threads=threads, engine=engine, workers=workers or os.cpu_count() or 1, address=address, origin=origin,
+            threads=threads, engine=engine, workers=workers, address=address, origin=origin,
         )  # fmt: skip
     for file in save_probe(result, out, images=not no_images):
         session.say(f"wrote {file}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def command(
             clusters=clusters_of(cluster, data.ids, columns) if cluster is not None else None,
             groups=groups_of(columns) if columns else None,
             relevance=relevance, relevance_method=relevance_method, threads=threads, engine=engine,
-            workers=workers or os.cpu_count() or 1, address=address, origins=origins,
+            workers=workers, address=address, origins=origins,
         )  # fmt: skip
     for file in write_report(results, out):
         session.say(f"wrote {file}")
