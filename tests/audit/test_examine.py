@@ -88,10 +88,11 @@ def test_a_broken_image_is_listed_and_stops_nothing():
 
 
 def test_a_costly_probe_that_no_spot_explains_is_no_ground_for_no_evidence():
-    none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20}
+    none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20, "images": 20}
     spot = {
         "n": 20,
-        "place": {"share": 0.1, "xyxy": [0, 0, 1, 1]},
+        "place": {"share": 0.1, "xyxy": [0, 0, 1, 1], "moved": none},
+        "elsewhere": {"moved": none},
         "moved": none,
         "removed": none,
         "ratio": {"value": 2.0, "ci": [1.5, 2.5]},
@@ -119,10 +120,11 @@ def asked(**causes):
         low, high = causes.get(family, (-0.01, 0.01))
         row = {"family": family, "primary": {"drop": (low + high) / 2, "ci": [low, high]}, "n": 20, "relevance": shift}
         probes[name] = row
-    none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20}
+    none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20, "images": 20}
     spot = {
         "n": 20,
-        "place": {"share": 0.9, "xyxy": [0, 0, 1, 1]},
+        "place": {"share": 0.9, "xyxy": [0, 0, 1, 1], "moved": none},
+        "elsewhere": {"moved": none},
         "moved": none,
         "removed": none,
         "ratio": {"value": 2.0, "ci": [1.5, 2.5]},

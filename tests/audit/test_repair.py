@@ -28,8 +28,11 @@ REPORT = {
     "findings": [{"shortcut": "artifact", "verdict": "relies", "declared": False}],
     "spots": {
         "classes": {
-            "disc": {"place": {"xyxy": PLACE, "share": 1.0, "others": 0.0}, "moved": {"value": 1.0, "ci": [1.0, 1.0], "n": 24}},
-            "square": {"place": {"xyxy": [0.0, 0.0, 0.2, 0.2], "share": 0.2, "others": 0.0}, "moved": {"value": 0.0, "ci": None, "n": 0}},
+            "disc": {
+                "place": {"xyxy": PLACE, "share": 1.0, "others": 0.0, "moved": {"value": 1.0, "ci": [1.0, 1.0], "images": 12}},
+                "elsewhere": {"moved": None},
+            },
+            "square": {"place": {"xyxy": [0.0, 0.0, 0.2, 0.2], "share": 0.2, "others": 0.0, "moved": None}, "elsewhere": {"moved": None}},
         }
     },
 }
@@ -211,10 +214,10 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path):
     (changed(REPORT, "findings", 0, "verdict", value="undecided"), "says 'undecided' of an artefact"),
     (changed(REPORT, "findings", 0, "declared", value=True), "declared legitimate"),
     (changed(REPORT, "spots", "classes", "disc", "place", "share", value=0.4), "names no class"),
-    (changed(REPORT, "spots", "classes", "disc", "moved", "ci", value=[0.1, 1]), "names no class"),
+    (changed(REPORT, "spots", "classes", "disc", "place", "moved", "ci", value=[0.1, 1]), "names no class"),
     (changed(REPORT, "spots", "classes", "disc", "place", "xyxy", value=[0.5, 0.5, 0.4, 2]), "expected xyxy in shares"),
     (changed(REPORT, "spots", "classes", "disc", "place", "xyxy", value=[0, 1]), "expected xyxy in shares"),
-    (changed(REPORT, "spots", "classes", "disc", "moved", "value", value=float("nan")), "expected xyxy in shares"),
+    (changed(REPORT, "spots", "classes", "disc", "place", "moved", "value", value=float("nan")), "expected xyxy in shares"),
     (changed(REPORT, "spots", "classes", value={"cat": REPORT["spots"]["classes"]["disc"]}), "take the model that was audited"),
 ])  # fmt: skip
 def test_a_report_that_is_none_or_names_nothing_is_one_line(report, words, tmp_path):

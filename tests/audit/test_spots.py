@@ -12,7 +12,7 @@ from tests.probes.toys import CLASSES, reader
 from xaitools.audit.plan import make_plan
 from xaitools.audit.records import Folder, Memory, Row
 from xaitools.audit.shift import Explainer
-from xaitools.audit.spots import SPOT, Spots, measure_spots, overlaps, spot_of, summary
+from xaitools.audit.spots import SPOT, Spots, fixed, measure_spots, overlaps, spot_of, summary
 from xaitools.audit.work import Worker
 
 CROSS = "gradient-x-input"
@@ -64,10 +64,29 @@ def test_the_summary_is_that_counted_by_hand_and_needs_some_images():
     rows += [row(12 + k, 2, corner_ if k < 3 else elsewhere, (0, 0), []) for k in range(10)] + [row(30, 0, corner_, (0, 0), [])]
     found = summary([*rows, Row("x", SPOT, 0, "broken")], ("a", "b", "c"), 0)
     assert set(found) == {"b", "c"} and found["c"]["moved"] is None
-    assert found["b"]["place"] == {"xyxy": list(corner_), "share": 9 / 12, "others": 4 / 11}
+    place = found["b"]["place"]
+    assert (place["xyxy"], place["share"], place["others"]) == (list(corner_), 9 / 12, 4 / 11)
+    assert place["moved"]["images"] == 4 and found["b"]["elsewhere"]["moved"]["images"] == 2
     assert found["b"]["removed"]["value"] == pytest.approx(0.5) and found["b"]["moved"]["value"] == pytest.approx(0.5)
     assert found["b"]["moved"]["n"] == 12 and found["b"]["chance"] == pytest.approx(0.1)
     assert overlaps(np.array([corner_]), np.array([corner_, elsewhere])).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("share", "here", "away", "expected"),
+    [
+        (0.5, None, None, True),
+        (0.3, (0.4, 0.8, 7), (-0.1, 0.1), True),  # a tag in some images of the class
+        (0.3, (0.4, 0.8, 4), (-0.1, 0.1), False),  # too few to tell
+        (0.3, (0.4, 0.8, 7), (0.3, 0.7), False),  # company: it acts wherever it is
+        (0.3, (0.4, 0.8, 7), None, False),
+        (0.3, (-0.1, 0.1, 7), (-0.1, 0.1), False),
+    ],
+)
+def test_what_belongs_to_one_place(share, here, away, expected):
+    moved = None if here is None else {"ci": here[:2], "images": here[2]}
+    found = {"place": {"share": share, "moved": moved}, "elsewhere": {"moved": None if away is None else {"ci": away, "images": 20}}}
+    assert fixed(found) is expected
 
 
 def test_what_is_done_is_not_done_again_and_one_class_alone_is_no_error(tmp_path, monkeypatch):

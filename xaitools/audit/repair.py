@@ -36,8 +36,8 @@ from ..probes.base import draws
 from ..types import Sample
 from .journal import noted, opened
 from .shift import Where, place_of
-from .spots import cut, pasted, seen
-from .verdict import CAUSE, FIXED
+from .spots import cut, fixed, pasted, seen
+from .verdict import CAUSE
 
 ACTIONS = ("mask", "drop", "weight")
 
@@ -183,10 +183,9 @@ def artefacts(report: Any, classes: Sequence[str]) -> list[Artefact]:
         finding = next(each for each in report["findings"] if each["shortcut"] == "artifact")
         verdict, declared = finding["verdict"], finding["declared"]
         spots = [
-            Artefact(str(name), tuple(map(float, each["place"]["xyxy"])), float(each["moved"]["value"]))  # type: ignore[arg-type]
+            Artefact(str(name), tuple(map(float, each["place"]["xyxy"])), float(moved["value"]))  # type: ignore[arg-type]
             for name, each in report["spots"]["classes"].items()
-            if each["moved"] is not None and each["moved"]["ci"] is not None
-            and float(each["place"]["share"]) >= FIXED and float(each["moved"]["ci"][0]) > CAUSE
+            if (moved := each["place"]["moved"]) is not None and moved["ci"] is not None and fixed(each) and float(moved["ci"][0]) > CAUSE
         ]  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration):
         raise DataError("the report is not that of an audit, or not whole; give the folder of xaitools audit") from None

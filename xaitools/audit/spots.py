@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou
@@ -59,6 +60,10 @@ NOWHERE = "no place beside the objects speaks for the class"
 
 FEWEST = 10
 """Of a class, images from which on it is judged."""
+
+FIXED, FEWEST_THERE = 0.5, 5
+"""Share of a class's spots in one place from which on what they show is an artefact, and else company; and the number of spots in
+one place from which on less will do, if they move decisions clearly more than the others do (see ``fixed``)."""
 
 Facts = dict[str, Any]
 
@@ -268,8 +273,9 @@ def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: 
     removed        {"value", "ci"}: how much less of the class is seen without the spot than without as much elsewhere
     moved          {"value", "ci", "n"}: how much more of it is seen in images of other classes that got the spot, than in those that got
                    the same place of an image of their own; None where there is no other class
-    place          {"xyxy", "share", "others"}: the spot at the place of most others, in shares of the image, how many of the class's
-                   spots lie there, and how many of those of other classes
+    place          {"xyxy", "share", "others", "moved"}: the spot at the place of most others, in shares of the image, how many of
+                   the class's spots lie there, how many of those of other classes, and "moved" of those that lie there
+    elsewhere      {"moved"} of those that do not
     """
     sound = [row for row in rows if row.reason is None]
     labels = np.array([int(row.statistics["label"][0]) for row in sound], int)
@@ -281,6 +287,7 @@ def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: 
         weights = image_weights([row.item for row in mine], seed=seed, replicates=replicates)
         removed = [[float(np.subtract(*row.statistics["removed"]))] for row in mine]
         moved = [np.subtract(*row.statistics["moved"].reshape(-1, 2).T).tolist() for row in mine]
+        everywhere = np.ones(len(mine), bool)
         boxes, strange = (np.array([row.statistics["box"] for row in some]).reshape(-1, 4) for some in (mine, others))
         there = overlaps(boxes, boxes) >= SAME
         best = int(there.sum(1).argmax())
@@ -292,14 +299,34 @@ def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: 
             "chance": float(np.mean([row.statistics["area"][0] for row in mine])),
             "ratio": pooled_mean([(row.statistics["mass"] / row.statistics["area"]).tolist() for row in mine], weights),
             "removed": pooled_mean(removed, weights),
-            "moved": {**pooled_mean(moved, weights), "n": sum(map(len, moved))} if any(moved) else None,
+            "moved": _of(moved, everywhere, weights),
             "place": {
                 "xyxy": [left, top, right, bottom],
                 "share": float(there[best].mean()),
                 "others": float(away.mean()) if len(away) else None,
+                "moved": _of(moved, there[best], weights),
             },
+            "elsewhere": {"moved": _of(moved, ~there[best], weights)},
         }
     return found
+
+
+def _of(moved: Sequence[Sequence[float]], which: NDArray[np.bool_], weights: NDArray) -> Facts | None:
+    """{"value", "ci", "n", "images"} of some of the spots; None where none of them was moved."""
+    some = [each if chosen else [] for each, chosen in zip(moved, which, strict=True)]
+    if not any(some):
+        return None
+    return {**pooled_mean(some, weights), "n": sum(map(len, some)), "images": sum(map(bool, some))}
+
+
+def fixed(found: Facts) -> bool:
+    """Whether what the spots of a class (a row of ``summary``) show belongs to one place of the image."""
+    here, away = found["place"]["moved"], found["elsewhere"]["moved"]
+    if found["place"]["share"] >= FIXED:
+        return True
+    if here is None or here["images"] < FEWEST_THERE or here["ci"] is None:
+        return False
+    return away is not None and away["ci"] is not None and bool(here["ci"][0] > away["ci"][1])
 
 
 def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:

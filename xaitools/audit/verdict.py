@@ -19,7 +19,7 @@ from typing import Any
 
 from ..metrics.error_rates import EXCLUDED, NONE, RELIES, judge
 from ..probes import CUES
-from .spots import FEWEST
+from .spots import FEWEST, fixed
 
 Facts = dict[str, Any]
 
@@ -44,10 +44,6 @@ ABOUT: Mapping[str, str] = {
     "cooccurrence": "something beside the objects, wherever it is",
     "artifact": "something beside the objects, always in one place",
 }
-
-FIXED = 0.5
-"""Share of a class's spots in one place from which on what they show is an artefact, and else company."""
-
 
 CAUSE = 0.10
 """Above this loss, a fraction of the metric, the intervention speaks for reliance."""
@@ -228,8 +224,8 @@ def _case(report: Facts, family: str) -> Case:
 
 
 def _local(report: Facts, family: str, row: Facts | None) -> Case:
-    """Of what stands beside objects: the class whose spots move decisions most, among those at one place or among the others."""
-    spots = {name: each for name, each in report["spots"]["classes"].items() if (each["place"]["share"] >= FIXED) == (family == "artifact")}
+    """Of what stands beside objects: the class whose spots move decisions most, of those at one place or of the others."""
+    spots = {name: each | {"moved": moved} for name, each in report["spots"]["classes"].items() for moved in _moves(each, family)}
     others = tuple(_supporting(report, family, "")) + (tuple(_clusters(report)) if family == "artifact" else ())
     if row is not None and row["primary"]["drop"] is not None:
         others = (f"{QUESTIONS[family]} costs {_told(row['primary'])}", *others)
@@ -252,7 +248,7 @@ def _local(report: Facts, family: str, row: Facts | None) -> Case:
     best, count = movable[name], len(movable)
     moved = best["moved"]
     cause = Measured(
-        moved["value"], moved["ci"], best["n"],
+        moved["value"], moved["ci"], moved["images"],
         f"how much more of {name} is seen in images of other classes that got what lies at its spots, than in those that got the same "
         f"place of another image of their own class (the class with the largest effect of {count})",
     )  # fmt: skip
@@ -269,6 +265,14 @@ def _local(report: Facts, family: str, row: Facts | None) -> Case:
         *others,
     )
     return Case(family, cause, trace, others)
+
+
+def _moves(spots: Facts, family: str) -> list[Facts | None]:
+    """What moving the spots of a class does, of those that belong to the family, if there are any."""
+    if not fixed(spots):
+        return [] if family == "artifact" else [spots["moved"]]
+    away = spots["elsewhere"]["moved"]
+    return [spots["place"]["moved"]] if family == "artifact" else [away] if away is not None and away["images"] >= FEWEST else []
 
 
 def _clusters(report: Facts) -> list[str]:
