@@ -16,7 +16,8 @@ from factory import FOLDER, RHOS, SIZE, STEPS, recipes
 
 import xaitools.audit
 from xaitools.audit import verdict
-from xaitools.audit.factory import FAMILY
+from xaitools.audit.factory import FAMILY, NEGATIVE, POSITIVE
+from xaitools.audit.factory import verdict as truth
 from xaitools.data._drawing import tag_box
 from xaitools.data.scenes import FACTORS, SHAPES, TIED
 from xaitools.files import read_json, write_json, write_text
@@ -45,10 +46,13 @@ def cases(facts: Mapping[str, Any]) -> list[Case]:
     plant = FAMILY[recipe["plant"]] if recipe["kind"] == "planted" else ""
     findings = {row["shortcut"]: row for row in steps["audited"]["findings"]}
     known = {family: steps["truth"]["reliance"][factor] for factor, family in FAMILY.items()}
+    refused = all(row["doubt"].startswith("not assessable") for row in findings.values())
     return [
-        Case(facts["name"], recipe["architecture"], plant, family, row["truth"], row["drop"], features(findings[family]))
+        Case(
+            facts["name"], recipe["architecture"], plant, family, truth(row["ci"]), row["drop"], features(findings[family]), refused
+        )
         for family, row in known.items()
-    ]
+    ]  # fmt: skip
 
 
 def features(finding: Mapping[str, Any]) -> dict[str, float | None]:
@@ -114,7 +118,7 @@ def _kinds(facts: Sequence[Mapping[str, Any]]) -> Rows:
         mine = [each for each in facts if each["recipe"]["kind"] == kind]
         for plant in dict.fromkeys(each["recipe"]["plant"] for each in mine):
             some = [each for each in mine if each["recipe"]["plant"] == plant]
-            truths = [[each["steps"]["truth"]["reliance"][factor]["truth"] for factor in ([plant] if kind == "planted" else FACTORS)]
+            truths = [[truth(each["steps"]["truth"]["reliance"][factor]["ci"]) for factor in ([plant] if kind == "planted" else FACTORS)]
                       for each in some]  # fmt: skip
             relying = sum(any(row) for row in truths)
             free = sum(all(value is False for value in row) for row in truths)
@@ -129,7 +133,8 @@ def _costs(facts: Sequence[Mapping[str, Any]]) -> Rows:
         mine = [each["steps"] for each in facts if each["recipe"]["architecture"] == name]
         trained_ = [each for each in facts if each["recipe"]["architecture"] == name and each["recipe"]["kind"] != "untrained"]
         honest = [each["steps"]["truth"]["untied"] for each in trained_ if each["recipe"]["kind"] != "planted"]
-        seconds = [f"{np.median([each['steps'][step]['cpu'] for each in trained_] or [np.nan]):.0f}" for step in ("train", *STEPS)]
+        timed = [each for each in trained_ if each["steps"]["train"].get("elsewhere") != "cuda"]
+        seconds = [f"{np.median([each['steps'][step]['cpu'] for each in timed] or [np.nan]):.0f}" for step in ("train", *STEPS)]
         rows.append(
             [f"`{name}`", str(len(mine)), str(mine[0]["train"]["parameters"]), mine[0]["audited"]["metric"], _spread(honest), *seconds]
         )
@@ -169,7 +174,9 @@ def _rule_text() -> str:
     return (
         "A model *relies* on a family where the interval of the intervention lies above the threshold and its trace above its own; there "
         f"is *no evidence* where a loss of {100 * EXCLUDED:g} points is excluded, or the trace lies below its own; all else is "
-        "*undecided* (`xaitools/audit/verdict.py`). The threshold for each verdict comes from the models of other architectures and the "
+        "*undecided* (`xaitools/audit/verdict.py`). A model that sees nothing, with random weights, is *not assessable*, and is counted apart. "
+        f"A model relies on a factor where the interval of its reliance lies above {100 * POSITIVE:g} points, and does not where it lies below "
+        f"{100 * NEGATIVE:g}, or below {100 * POSITIVE:g} and holds 0; what is between is not scored. The threshold for each verdict comes from the models of other architectures and the "
         "verdicts on other families alone, so that at most 5 % of those models have a false alarm. By model: strong plants found, and "
         "honest models with any false alarm."
     )
@@ -179,7 +186,9 @@ def _errors(found: Mapping[str, Any]) -> Rows:
     rows = [[name, *(_share(row[key]) for key in ("strong", "positives", "negatives", "undecided")), str(row["middle"])]
             for name, row in [*found["families"].items(), ("all", found["pooled"])]]  # fmt: skip
     models_ = found["models"]
-    rows.append(["by model", _share(models_["planted"]), "", _share(models_["honest"]), "", ""])
+    rows.append(
+        ["by model", _share(models_["planted"]), "", _share(models_["honest"]), "", f"{models_['refused']['count']} not assessable"]
+    )
     head = ["family", "strong reliance found (undecided is a miss)", "any reliance found", "false alarms", "undecided of the negatives"]
     return [*head, "not scored"], rows
 
@@ -205,7 +214,7 @@ def _where(facts: Sequence[Mapping[str, Any]]) -> str:
     left, top, right, bottom = (each / SIZE for each in tag_box(SIZE))
     overlaps = []
     for each in facts:
-        if each["steps"]["truth"]["reliance"]["tag"]["truth"]:
+        if truth(each["steps"]["truth"]["reliance"]["tag"]["ci"]):
             spot = each["steps"]["audited"]["spots"]["classes"].get(SHAPES[TIED])
             (x0, y0, x1, y1) = spot["place"]["xyxy"] if spot else (0, 0, 0, 0)
             both = max(0, min(x1, right) - max(x0, left)) * max(0, min(y1, bottom) - max(y0, top))

@@ -192,7 +192,7 @@ def test_an_audit_is_the_same_for_both_engines(tmp_path, engine):
 @pytest.mark.timeout(900)
 def test_the_command_line_killed_and_gone_on_with_by_another_number_of_workers(tmp_path):
     def words(name: str, *more: str) -> list[str]:
-        return [sys.executable, "-c", "from xaitools.cli import main; main()", "audit", *WORDS, "--out", str(tmp_path / name), *more]
+        return [sys.executable, "-m", "xaitools", "audit", *WORDS, "--out", str(tmp_path / name), *more]
 
     subprocess.run(words("one"), cwd=ROOT, check=True, capture_output=True)
     child = subprocess.Popen(words("two", "--workers", "2"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

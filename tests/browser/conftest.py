@@ -57,7 +57,7 @@ def address(models: tuple[str, str], runs: Path, tmp_path_factory: pytest.TempPa
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    shipped = [sys.executable, "-c", "from xaitools.cli import main; main()", "dashboard", "--port", str(port),
+    shipped = [sys.executable, "-m", "xaitools", "dashboard", "--port", str(port),
                "--runs", str(runs)]  # fmt: skip
     tiny = [sys.executable, str(Path(__file__).parents[1] / "apps" / "tiny_zoo.py"), str(part("apps") / "dashboard.py"),
             f"--server.port={port}", "--server.headless=true", "--browser.gatherUsageStats=false"]  # fmt: skip

@@ -77,6 +77,17 @@ def test_a_verdict_needs_the_whole_interval_on_one_side():
     assert judged(0.2, None) == judged(None, 0.05) == judged(0.2, 0.4, None) == UNDECIDED
 
 
+def test_a_model_that_is_not_assessed_is_neither_right_nor_wrong():
+    seen = [case(str(n), truth=False, strength=0.0, plant="", low=0.0, high=0.05) for n in range(3)]
+    blind = [Case(str(n), "unet", "", "tag", False, 0.0, {"low": -np.inf, "high": np.inf}, refused=True) for n in range(3, 30)]
+    found = rates([*seen, *blind], [NONE, RELIES, UNDECIDED] + [UNDECIDED] * len(blind))
+    assert [(found["pooled"][key]["count"], found["pooled"][key]["n"]) for key in ("negatives", "undecided")] == [(1, 3), (1, 3)]
+    assert (found["models"]["honest"]["n"], found["models"]["refused"]["count"], found["models"]["refused"]["n"]) == (3, 27, 30)
+    loud = case("a", truth=False, low=0.3, high=1)
+    strong = case("b", low=0.9, high=1)
+    assert RULE.fit([loud, strong, *blind]) == RULE.fit([loud, strong])  # they allow no false alarm either
+
+
 def test_no_case_has_a_part_in_its_own_thresholds_nor_has_its_family_or_architecture():
     rows = drawn(7)
     judged = leave_out(rows, RULE, most=0.2)

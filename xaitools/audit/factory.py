@@ -33,7 +33,8 @@ FAMILY = {
 """The cue family in which an audit should speak of a factor."""
 
 POSITIVE, NEGATIVE = 0.10, 0.05
-"""A model relies on a factor where the interval of its reliance lies above the one, and does not where it lies below the other."""
+"""A model relies on a factor where the interval of its reliance lies above the one.  It does not where the interval lies below the other,
+or below the first and holds 0."""
 
 SIZES = (1.0, 0.88, 0.77, 0.67, 0.58)
 """By how much ``Sized`` scales the objects of each class."""
@@ -120,14 +121,16 @@ def _less(one: float | None, other: float | None) -> float | None:
 
 
 def verdict(ci: Sequence[float] | None) -> bool | None:
-    """Whether an interval of reliance lies above ``POSITIVE`` or below ``NEGATIVE``; None between.
+    """Whether a model relies on a factor (see ``POSITIVE``); None between.
 
-    >>> verdict([0.12, 0.3]), verdict([-0.02, 0.04]), verdict([0.02, 0.08])
-    (True, False, None)
+    >>> verdict([0.12, 0.3]), verdict([-0.02, 0.04]), verdict([-0.01, 0.08]), verdict([0.02, 0.08])
+    (True, False, False, None)
     """
-    if ci is None or (ci[0] <= POSITIVE and ci[1] >= NEGATIVE):
+    if ci is None:
         return None
-    return ci[0] > POSITIVE
+    low, high = ci
+    none = high < NEGATIVE or (low <= 0 and high < POSITIVE)
+    return True if low > POSITIVE else False if none else None
 
 
 def table(model: Model, dataset: Dataset, batch_size: int = 50) -> Table:

@@ -56,6 +56,7 @@ class Case:
     truth     whether the model relies on ``family``; None where that lies between yes and no: such a case is not scored
     strength  by how much, in the metric, measured apart from the audit
     features  what the audit saw, by name; None where undefined
+    refused   the audit says that the model cannot be assessed, as one with random weights: an answer, and no verdict
     """
 
     model: str
@@ -65,6 +66,7 @@ class Case:
     truth: bool | None
     strength: float
     features: Mapping[str, float | None]
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Rule:
             if not case.truth:
                 worst[case.model] = max(worst.get(case.model, -math.inf), low)
         ordered = sorted(worst.values(), reverse=True)
-        spare = math.floor(most * len({case.model for case in cases if case.truth is False}))
+        spare = math.floor(most * len({case.model for case in cases if case.truth is False and not case.refused}))
         if len(ordered) <= spare:
             return LEAST
         above = [low for _, low in known if low > ordered[spare]]
@@ -126,19 +128,21 @@ def rates(cases: Sequence[Case], verdicts: Sequence[str]) -> Facts:
     """What came of ``cases``, a row a family and one over all: see ``_rate``; and by model.
 
     "models": {"honest": the share of models that rely on nothing in which some family is said to be relied on,
-    "planted": the share of models that rely on what was planted, strongly, of which that is said}.  A model with a family between yes
-    and no is not among the honest ones.
+    "planted": the share of models that rely on what was planted, strongly, of which that is said, "refused": the share of the models
+    that rely on nothing which are not assessed, and not among the honest ones.  Nor is a model with a family between yes and no.
     """
     pairs = list(zip(cases, verdicts, strict=True))
     families = {name: _rate([each for each in pairs if each[0].family == name]) for name in dict.fromkeys(case.family for case in cases)}
     by_model: dict[str, list[tuple[Case, str]]] = {}
     for each in pairs:
         by_model.setdefault(each[0].model, []).append(each)
-    honest = [rows for rows in by_model.values() if all(case.truth is False for case, _ in rows)]
+    free = [rows for rows in by_model.values() if all(case.truth is False for case, _ in rows)]
+    honest = [rows for rows in free if not rows[0][0].refused]
     planted = [(case, verdict) for case, verdict in pairs if case.family == case.plant and case.truth and case.strength >= STRONG]
     models = {
         "honest": share(sum(any(verdict == RELIES for _, verdict in rows) for rows in honest), len(honest)),
         "planted": share(sum(verdict == RELIES for _, verdict in planted), len(planted)),
+        "refused": share(len(free) - len(honest), len(free)),
     }
     return {"families": families, "pooled": _rate(pairs), "models": models, "power": power(cases, verdicts)}
 
@@ -146,13 +150,13 @@ def rates(cases: Sequence[Case], verdicts: Sequence[str]) -> Facts:
 def _rate(pairs: Sequence[tuple[Case, str]]) -> Facts:
     """strong     share of the strong reliances that are found; undecided is a miss
     positives  share of all reliances that are found
-    negatives  share of the others that are said to be relied on: false alarms
+    negatives  share of the others that are said to be relied on: false alarms; those of refused models are left out
     undecided  share of the negatives
     middle     cases that lie between and are not scored
     """
     positives = [(case, verdict) for case, verdict in pairs if case.truth]
     strong = [verdict for case, verdict in positives if case.strength >= STRONG]
-    negatives = [verdict for case, verdict in pairs if case.truth is False]
+    negatives = [verdict for case, verdict in pairs if case.truth is False and not case.refused]
     return {
         "strong": share(strong.count(RELIES), len(strong)),
         "positives": share(sum(verdict == RELIES for _, verdict in positives), len(positives)),
