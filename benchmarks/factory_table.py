@@ -174,11 +174,11 @@ def _rule_text() -> str:
     return (
         "A model *relies* on a family where the interval of the intervention lies above the threshold and its trace above its own; there "
         f"is *no evidence* where a loss of {100 * EXCLUDED:g} points is excluded, or the trace lies below its own; all else is "
-        "*undecided* (`xaitools/audit/verdict.py`). A model that sees nothing, with random weights, is *not assessable*, and is counted apart. "
-        f"A model relies on a factor where the interval of its reliance lies above {100 * POSITIVE:g} points, and does not where it lies below "
-        f"{100 * NEGATIVE:g}, or below {100 * POSITIVE:g} and holds 0; what is between is not scored. The threshold for each verdict comes from the models of other architectures and the "
-        "verdicts on other families alone, so that at most 5 % of those models have a false alarm. By model: strong plants found, and "
-        "honest models with any false alarm."
+        "*undecided* (`xaitools/audit/verdict.py`). A model that sees nothing, with random weights, is *not assessable*, and is counted "
+        f"apart. A model relies on a factor where the interval of its reliance lies above {100 * POSITIVE:g} points, and does not where it "
+        f"lies below {100 * NEGATIVE:g}, or below {100 * POSITIVE:g} and holds 0; what is between is not scored. The threshold for each "
+        "verdict comes from the models of other architectures and the verdicts on other families alone, so that at most 5 % of those "
+        "models have a false alarm. By model: strong plants found, and honest models with any false alarm."
     )
 
 

@@ -97,8 +97,8 @@ def test_other_items_are_refused():
 
 
 def test_the_middle_is_neither_yes_nor_no():
-    assert [verdict(ci) for ci in ([0.11, 0.5], [0.1, 0.5], [0.04, 0.06], [-0.3, 0.05], [-0.3, 0.04], None)] == [
-        True, None, None, None, False, None,
+    assert [verdict(ci) for ci in ([0.11, 0.5], [0.1, 0.5], [0.04, 0.06], [0.01, 0.04], [-0.3, 0.09], [-0.3, 0.1], None)] == [
+        True, None, None, False, False, None, None,
     ]  # fmt: skip
 
 

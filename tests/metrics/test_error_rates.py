@@ -114,7 +114,7 @@ def test_rates_count_by_case_and_by_model():
     }  # fmt: skip
     assert found["families"]["light"]["negatives"] == share(3, 6)
     assert found["pooled"]["undecided"] == share(1, 8)
-    assert found["models"] == {"honest": share(1, 2), "planted": share(1, 2)}
+    assert found["models"] == {"honest": share(1, 2), "planted": share(1, 2), "refused": share(0, 2)}
 
 
 def test_power_covers_every_strength_once():
