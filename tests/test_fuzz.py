@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fuzz import Count, by_hypothesis, by_mutations, mutated, offline
+from fuzz_readers import Reader, readers
 
 import xaitools as xt
-from benchmarks.fuzz import Count, Reader, by_hypothesis, by_mutations, mutated, offline, readers
 from xaitools.data.writing import write_dataset
 from xaitools.errors import DataError, TargetError, XaiError
 from xaitools.targets import Target
