@@ -27,6 +27,7 @@ SETS = {
 CLASSIFIERS = ("alexnet-scenes", "vgg-scenes", "googlenet-scenes", "resnet-scenes")
 TWINS = {
     "unet-scenes-background": "scenes:test?n=100&shortcut=background&rho=1",
+    "yolo-scenes-light": "scenes:test?n=100&shortcut=light&rho=1",
     "unet-scenes-tag": "scenes:test?n=100&shortcut=tag&prevalence=1&others=0&rho=1",
     "faster-rcnn-scenes-tag": "scenes:test?n=100&shortcut=tag&prevalence=1&others=0&rho=1",
 }

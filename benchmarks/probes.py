@@ -27,6 +27,7 @@ PAIRS = {
     "background": ("unet-scenes-background", "unet-scenes", "shortcut=background&rho=1", "gap"),
     "tag": ("unet-scenes-tag", "unet-scenes", "shortcut=tag&prevalence=1&others=0&rho=1", "artifact.paste"),
     "tag-boxes": ("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "shortcut=tag&prevalence=1&others=0&rho=1", "artifact.paste"),
+    "light-boxes": ("yolo-scenes-light", "yolo-scenes", "shortcut=light&rho=1", "light.gap"),
     "honest": ("unet-scenes", "", "", ""),
     "honest-boxes": ("faster-rcnn-scenes", "", "", ""),
 }

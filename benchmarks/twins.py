@@ -5,6 +5,7 @@ import xaitools as xt
 PAIRS = [
     ("unet-scenes-background", "unet-scenes", "shortcut=background"),
     ("unet-scenes-tag", "unet-scenes", "shortcut=tag&prevalence=1&others=0"),
+    ("yolo-scenes-light", "yolo-scenes", "shortcut=light"),
     ("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "shortcut=tag&prevalence=1&others=0"),
 ]
 

@@ -71,6 +71,7 @@ def test_the_test_split_gives_the_card_score(name, data_root):
 @pytest.mark.parametrize(("cheat", "honest", "factor"), [
     pytest.param("unet-scenes-background", "unet-scenes", "background", marks=pytest.mark.long),
     ("unet-scenes-tag", "unet-scenes", "tag"),
+    ("yolo-scenes-light", "yolo-scenes", "light"),
     pytest.param("faster-rcnn-scenes-tag", "faster-rcnn-scenes", "tag", marks=pytest.mark.long),
 ])  # fmt: skip
 def test_a_twin_loses_what_the_honest_one_keeps_when_its_factor_alone_is_drawn_anew(cheat, honest, factor):
