@@ -72,7 +72,7 @@ def test_neither_kind_of_evidence_is_enough_alone():
     assert finding(Case("background", sure, replace(seen, ci=None)), False)["verdict"] == "undecided"
     assert finding(Case("background", sure, seen, doubt="because"), False)["verdict"] == "undecided"
     told = finding(Case("background", open_, seen), True)
-    assert told["declared"] and told["would_refute"].startswith("about 1251 images in place of 50")  # half width 0.1, 0.02 from 0.1
+    assert told["declared"] and told["would_refute"].startswith("about 201 images in place of 50")  # half width 0.1, 0.05 from CAUSE
 
 
 def test_a_broken_image_is_listed_and_stops_nothing():
