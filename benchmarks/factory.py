@@ -211,7 +211,7 @@ def trained(recipe: Recipe, folder: Path, training: Dataset | None = None) -> di
     half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
     write_bytes(folder / "weights.safetensors", save(half))
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    return {"parameters": sum(each.numel() for each in network.parameters())}
+    return {"parameters": sum(each.numel() for each in network.parameters()), "device": str(next(network.parameters()).device)}
 
 
 def model_of(recipe: Recipe, folder: Path | None = None) -> Adapter:

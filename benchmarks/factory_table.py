@@ -89,7 +89,7 @@ def report(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case]) -> str:
         "# How often an audit is wrong: models with known shortcuts",
         f"{time.strftime('%Y-%m-%d')}, {len(facts)} of {len(recipes())} models. Made by `python benchmarks/factory.py` and "
         "`python benchmarks/factory_table.py`; `factory.py` says how each model is trained, and how its reliance is measured (by drawing "
-        "the same scenes again with one factor changed, never by a probe). Then `xt.audit` judged it.",
+        "the same scenes again with one factor changed, never by a probe). Then `xt.audit` judged it. " + _elsewhere(facts),
         "## The models", _table(*_kinds(facts)), _table(*_costs(facts)),
         "## How far they rely on each factor", _table(*_reliances(facts)),
         "## How often the audit is wrong", _rule_text(),
@@ -105,6 +105,15 @@ def report(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case]) -> str:
 
 
 Rows = tuple[list[str], list[list[str]]]
+
+
+def _device(facts: Mapping[str, Any]) -> str:
+    return str(facts["steps"]["train"].get("device", "cpu"))
+
+
+def _elsewhere(facts: Sequence[Mapping[str, Any]]) -> str:
+    count = sum(_device(each) != "cpu" for each in facts)
+    return f"{count} of them were trained on a GPU, whose rounding gives other weights of the same kind." if count else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -133,7 +142,7 @@ def _costs(facts: Sequence[Mapping[str, Any]]) -> Rows:
         mine = [each["steps"] for each in facts if each["recipe"]["architecture"] == name]
         trained_ = [each for each in facts if each["recipe"]["architecture"] == name and each["recipe"]["kind"] != "untrained"]
         honest = [each["steps"]["truth"]["untied"] for each in trained_ if each["recipe"]["kind"] != "planted"]
-        timed = [each for each in trained_ if each["steps"]["train"].get("elsewhere") != "cuda"]
+        timed = [each for each in trained_ if _device(each) == "cpu"]
         seconds = [f"{np.median([each['steps'][step]['cpu'] for each in timed] or [np.nan]):.0f}" for step in ("train", *STEPS)]
         rows.append(
             [f"`{name}`", str(len(mine)), str(mine[0]["train"]["parameters"]), mine[0]["audited"]["metric"], _spread(honest), *seconds]
