@@ -142,6 +142,10 @@ def test_of_cues_that_come_along_with_each_other_the_costlier_is_blamed():
     assert judged(asked(background=(0.3, 0.5))) == none | {"background": "relies"}
     assert judged(asked(background=(0.3, 0.5), domain=(0.2, 0.3))) == none | {"background": "relies", "domain": "undecided"}
     assert judged(asked(background=(0.2, 0.3), domain=(0.3, 0.5))) == none | {"background": "undecided", "domain": "relies"}
+    shaded = asked(background=(0.3, 0.5), domain=(0.2, 0.3))  # but turned objects cost as well: the light is on them too
+    for name in ("object_rotate", "object_rotate_90"):
+        shaded["probes"][name] = shaded["probes"]["pose.gap"] | {"primary": {"drop": 0.3, "ci": [0.2, 0.4]}}
+    assert judged(shaded) == none | {"background": "undecided", "domain": "relies"}
     assert judged(asked(pose=(0.2, 0.3), domain=(0.3, 0.5))) == none | {"pose": "undecided", "domain": "relies"}
     assert judged(asked(pose=(0.4, 0.6), domain=(0.3, 0.5))) == none | {"pose": "relies", "domain": "relies"}
 

@@ -33,6 +33,10 @@ TURNS = ("object_rotate", "object_rotate_90", "object_rotate_150")
 """Of pose the least costly of these and the question counts: a model may not know every turn, but one that goes by the pose of a class
 minds all."""
 
+SHADED = 0.5
+"""Share of what exchanged backgrounds cost from which on a loss by turned objects says that it is the light: that lies on objects as well as
+behind them, while a model that goes by backgrounds does not mind how objects are turned."""
+
 PLACES: Mapping[str, str] = {"domain": "around", "texture": "object", "background": "around", "pose": "object"}
 """Where the cue of a family is; of the others it is the spot that was found."""
 
@@ -162,11 +166,20 @@ def cases(report: Facts) -> list[Case]:
         return [replace(each, doubt=doubt) for each in found]
     local = [each for each in found if each.family in ("artifact", "cooccurrence") and (each.doubt or each.cause.against(EXCLUDED) == 1)]
     apart = {each.family: each for each in found}
-    first, second = sorted((apart["background"], apart["domain"]), key=lambda each: -(each.cause.value or 0))
+    first, second = sorted((apart["domain"], apart["background"]), key=lambda each: -(each.cause.value or 0))
+    if _turned(report) > SHADED * (apart["background"].cause.value or 0):
+        first, second = apart["domain"], apart["background"]
     larger = {second.family: first}
     if (apart["domain"].cause.value or 0) > (apart["pose"].cause.value or 0):
         larger["pose"] = apart["domain"]
     return [_explained_away(each, local if each.family == "background" else [], larger.get(each.family)) for each in found]
+
+
+def _turned(report: Facts) -> float:
+    """What turned objects cost, the mean over ``TURNS``; 0 where none was asked."""
+    drops = [report["probes"][name]["primary"]["drop"] for name in TURNS if name in report["probes"]]
+    known = [each for each in drops if each is not None]
+    return sum(known) / len(known) if known else 0.0
 
 
 def _contradicted(report: Facts, case: Case) -> Case:
@@ -185,7 +198,7 @@ def _contradicted(report: Facts, case: Case) -> Case:
 
 def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> Case:
     """What costs may be another cue that comes along: with a background the thing that stands in it, or its light; with light the
-    colours of the background; with a turned object its shading; where ``larger`` of the two costs more."""
+    colours of the background; with a turned object its shading; ``larger`` is the one of the two that explains the other."""
     if case.cause.against(EXCLUDED) == -1:
         return case
     doubt = ""
@@ -193,7 +206,7 @@ def _explained_away(case: Case, local: Sequence[Case], larger: Case | None) -> C
         names = " and ".join(each.family for each in local)
         doubt = f"backgrounds are exchanged with what stands in them, and that decides, or may decide (see {names})"
     elif larger is not None and larger.cause.against(EXCLUDED) == 1:
-        doubt = f"what changes {case.family} changes {larger.family} too, which costs more"
+        doubt = f"what changes {case.family} changes {larger.family} too, and that explains it"
     return replace(case, doubt=doubt) if doubt else case
 
 
