@@ -34,8 +34,8 @@ TURNS = ("object_rotate", "object_rotate_90", "object_rotate_150")
 minds all."""
 
 SHADED = 0.5
-"""Share of what exchanged backgrounds cost from which on a loss by turned objects says that it is the light: that lies on objects as well as
-behind them, while a model that goes by backgrounds does not mind how objects are turned."""
+"""Share of what exchanged backgrounds cost from which on a loss by turned objects says that it is the light: that lies on objects as
+well as behind them, while a model that goes by backgrounds does not mind how objects are turned."""
 
 PLACES: Mapping[str, str] = {"domain": "around", "texture": "object", "background": "around", "pose": "object"}
 """Where the cue of a family is; of the others it is the spot that was found."""
