@@ -187,7 +187,9 @@ def _rule_text() -> str:
         f"apart. A model relies on a factor where the interval of its reliance lies above {100 * POSITIVE:g} points, and does not where it "
         f"lies below {100 * NEGATIVE:g}, or below {100 * POSITIVE:g} and holds 0; what is between is not scored. The threshold for each "
         "verdict comes from the models of other architectures and the verdicts on other families alone, so that at most 5 % of those "
-        "models have a false alarm. By model: strong plants found, and honest models with any false alarm."
+        "models have a false alarm. By model: strong plants found, and honest models with any false alarm. What is no threshold (how a "
+        "surface is exchanged, what counts as one place, which of two cues explains the other) was made with the first 111 of these models "
+        "in view, so the counts are a little kinder to the audit than other models would be."
     )
 
 
