@@ -28,7 +28,7 @@ from xaitools.cli import main
 from xaitools.errors import PlanError, StoreError
 from xaitools.report import save
 from xaitools.report.html import save_probe, write_report
-from xaitools.stores import Store, asking, opened
+from xaitools.stores import Store, asking
 
 OUT = "s3://bucket/prefix"
 FEW = {"probes": ["fog"], "relevance": 1}
@@ -192,17 +192,25 @@ def server() -> Iterator[Server]:
         yield found
 
 
-COMMAND = ["probe", "scenes:test?n=48", "--model", "unet-scenes", "--probes", "background,fog", "--relevance", "2", "--workers", "2"]
-QUICKLY = (
-    "import sys; from xaitools import stores; stores.REQUEST = stores.CONNECT = 1.0; from xaitools.cli import main; main(sys.argv[1:])"
-)
+CHILD = """
+import sys, time
+from tests.audit.test_resume import run
+from xaitools import errors, stores
+from xaitools.report.html import save_probe
+stores.REQUEST = stores.CONNECT = 1.0
+try:
+    out, resume = sys.argv[1], sys.argv[2] == "resume"
+    save_probe(run(out, resume=resume, probes=["fog"], relevance=1, progress=None if resume else lambda done, total: time.sleep(0.2)), out)
+except errors.PlanError as error:
+    sys.exit(str(error))
+"""
 
 
-def started(out: str, here: Path, *further: str) -> subprocess.Popen[str]:
-    """The command line on a machine of its own, as far as files go."""
+def started(out: str, here: Path, how: str = "anew") -> subprocess.Popen[str]:
+    """A run by a machine of its own, as far as files go."""
     here.mkdir()
-    command = [sys.executable, "-c", QUICKLY, *COMMAND, "--out", out, *further]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(here)}, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(here)}
+    return subprocess.Popen([sys.executable, "-c", CHILD, out, how], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def until(store: Store, pieces: int, process: subprocess.Popen[str]) -> None:
@@ -216,52 +224,51 @@ def content(store: Store) -> dict[str, bytes]:
     return {name: store.read(name, 2**30) for name in store.listed()}
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    said = process.communicate(timeout=240)[1]
+    return process.returncode, said.strip()
+
+
 @pytest.mark.long
-def test_killed_on_one_machine_and_resumed_on_another_from_a_real_server(server, tmp_path, capsys):
+def test_killed_on_one_machine_and_resumed_on_another_from_a_real_server(server, whole, tmp_path, capsys):
     store = server.bucket("killed", "s3://killed/team/run")
     process = started(store.uri, tmp_path / "one")
     until(store, 3, process)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
+    assert ended(process) == (-signal.SIGKILL, "")
     left = content(store)
     assert "run.json" in left and "report.json" not in left
-    for further, words in ((("--seed", "1", "--resume"), "differs in seed: 0 -> 1"), ((), "holds this very run; go on with --resume")):
-        with pytest.raises(SystemExit) as ended:
-            main([*COMMAND, "--out", store.uri, *further])
+    for resume in ((), ("--resume",)):
+        with pytest.raises(SystemExit) as over:
+            main(["probe", "scenes:test?n=4", "--model", "unet-scenes", "--probes", "fog", "--out", store.uri, *resume])
         said = capsys.readouterr().err.strip()
-        assert ended.value.code == 2 and len(said.splitlines()) == 1 and f"--out {store.uri}: holds" in said and words in said
+        assert over.value.code == 2 and len(said.splitlines()) == 1
+        assert f"--out {store.uri}: holds another run, which differs in model" in said
+    with pytest.raises(PlanError, match=f"--out {store.uri}: holds this very run; go on with --resume"):
+        run(store.uri, **FEW)
     assert content(store) == left
-    second = started(store.uri, tmp_path / "two", "--resume")
-    assert second.wait() == 0, second.stderr.read()
-    assert f"wrote {store.uri}/report.json" in second.stderr.read()
-    second.stderr.close()
+    assert ended(started(store.uri, tmp_path / "two", "resume")) == (0, "")
     assert not list((tmp_path / "two").glob("xaitools-*"))
-    with pytest.raises(SystemExit) as ended:
-        main([*COMMAND, "--out", str(tmp_path / "whole")])
     found = content(store)
-    assert ended.value.code == 0 and set(found) == names(tmp_path / "whole")
-    assert all(found[name] == (tmp_path / "whole" / name).read_bytes() for name in found if name != "run.json")
+    assert set(found) == names(whole) and json.loads(found["run.json"])["times"]["ended"]
+    assert all(found[name] == (whole / name).read_bytes() for name in found if name != "run.json")
     assert all(found[name] == left[name] for name in left if name != "run.json")
-    assert json.loads(found["run.json"])["times"]["ended"]
 
 
 @pytest.mark.long
-def test_a_real_server_that_hangs_in_the_middle_ends_in_one_line_and_the_run_goes_on(server, tmp_path):
+def test_a_real_server_that_hangs_in_the_middle_ends_in_one_line_and_the_run_goes_on(server, whole, tmp_path):
     store = server.bucket("hangs", "s3://hangs/run")
-    process = started(store.uri, tmp_path / "one", "--quiet")
+    process = started(store.uri, tmp_path / "one")
     until(store, 3, process)
     server.process.send_signal(signal.SIGSTOP)
     try:
-        assert process.wait(timeout=120) == 2
+        status, said = ended(process)
     finally:
         server.process.send_signal(signal.SIGCONT)
-    said = process.stderr.read().strip()
-    process.stderr.close()
-    assert len(said.splitlines()) == 1 and "it does not answer: check the network" in said and "go on with --resume" in said
+    assert status == 1 and len(said.splitlines()) == 1
+    assert "it does not answer: check the network" in said and "go on with --resume" in said
     left = content(store)
-    second = started(store.uri, tmp_path / "two", "--resume", "--quiet")
-    assert second.wait() == 0, second.stderr.read()
-    second.stderr.close()
-    found = content(opened(store.uri))
-    assert "report.json" in found and all(found[name] == left[name] for name in left if name != "run.json")
+    assert ended(started(store.uri, tmp_path / "two", "resume")) == (0, "")
+    found = content(store)
+    assert all(found[name] == (whole / name).read_bytes() for name in found if name != "run.json") and set(found) == names(whole)
+    assert all(found[name] == left[name] for name in left if name != "run.json")
