@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def command(
     from ...probes import PROBES, addressed, aliases
     from ...report.html import save_probe
 
-    data = load_dataset(dataset)
+    with session.progress("fetch") if "://" in dataset else nullcontext() as told:
+        data = load_dataset(dataset, told)
     columns = read_columns(groups, data.ids) if groups else None
     params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
     origin = Named(model_name, dataset, device, params.pop("model", {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def command(
     from ...probes import PROBES, addressed, aliases
     from ...report.html import write_report
 
-    data = load_dataset(dataset)
+    with session.progress("fetch") if "://" in dataset else nullcontext() as told:
+        data = load_dataset(dataset, told)
     columns = read_columns(groups, data.ids) if groups else None
     params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
     origins = [Named(name, dataset, device, params.get("model", {})) for name in model_names]
