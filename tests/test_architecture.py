@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "xaitools"
 ORDER = [
     {"errors", "types"},
-    {"registry", "files", "locations"},
+    {"registry", "files", "locations", "stores"},
     {"data", "architectures"},
     {"adapters"},
     {"zoo"},

@@ -37,6 +37,10 @@ class PlanError(XaiError):
     """A run folder holds another plan, or a run has no usable item."""
 
 
+class StoreError(PlanError):
+    """An object store cannot be reached, or does not hold what was asked for; no run goes on without it."""
+
+
 def first_line(error: Exception) -> str:
     """What somebody else's error says, in one line.
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .errors import StoreError
+
+CACHE_GB = "XAITOOLS_CACHE_GB"
+"""The variable of the environment that says how much of object stores is kept here."""
+
 RUNS = "XAITOOLS_RUNS"
 """The variable of the environment that names the folder of the dashboard's runs."""
 
@@ -25,3 +30,18 @@ def data_root() -> Path:
 def runs_root() -> Path:
     """The folder of probes and audits that the dashboard starts and shows: $XAITOOLS_RUNS, or runs.  It may not exist."""
     return Path(os.environ.get(RUNS) or "runs").absolute()
+
+
+def cache_root() -> Path:
+    """The folder of what was fetched from object stores: $XAITOOLS_CACHE, or xaitools in the user's cache.  It may not exist."""
+    own = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("XAITOOLS_CACHE") or f"{own}/xaitools").expanduser().absolute()
+
+
+def cache_bytes() -> int:
+    """How many bytes ``cache_root`` may hold: $XAITOOLS_CACHE_GB, or 20 GB.  Raises StoreError where that is no number."""
+    text = os.environ.get(CACHE_GB) or "20"
+    try:
+        return int(float(text) * 10**9)
+    except (ValueError, OverflowError):
+        raise StoreError(f"{CACHE_GB}={text[:40]!r}: expected a number of gigabytes, e.g. 20") from None

@@ -19,10 +19,12 @@ from .counterfactual import counterfactual_table
 from .decisions import measure_decisions
 from .decisions import piece_of as decisions_of
 from .engine import Blueprint, Given, hired
+from .folder import claim
 from .plan import CLEAN, Plan, make_plan
 from .records import joined
 from .reliance import reliance
-from .run import Carried, Origin, Progress, carry_out, steps
+from .remote import Progress, workplace
+from .run import Carried, Origin, carry_out, steps
 from .shift import Explainer
 from .spots import NOWHERE, SPOT, measure_spots, piece_of
 from .spray import spray
@@ -72,16 +74,18 @@ def audit(
     plan, context = make_plan(model, dataset, probes, **options)
     wanted = _explained(plan, explained)
     first, total = steps(plan), steps(plan) + 3 * len(wanted)
-    told = None if progress is None else lambda done, _: progress(done, total)
     also = [each(index) for index in wanted for each in (piece_of, decisions_of)]
-    folder = None if out is None else Path(out).expanduser()
-
-    def later(before: int) -> Progress | None:
-        return None if progress is None else lambda count, _: progress(before + count, total)
-
     blueprint = Blueprint(origin or Given(model, dataset), probes, options)
-    with hired(blueprint, plan, folder, engine=engine, workers=workers, address=address) as crew:
-        done = carry_out(plan, context, folder, resume, told, crew, also)
+    with (
+        workplace(out, lambda folder: claim(folder, plan, resume, dry=True), resume=resume) as place,
+        hired(blueprint, plan, place.folder, engine=engine, workers=workers, address=address) as crew,
+    ):
+        told = place.telling(progress)
+
+        def later(before: int) -> Progress | None:
+            return None if told is None else lambda count, _: told(before + count, total)
+
+        done = carry_out(plan, context, place.folder, resume, later(0), crew, also)
         done.report["spots"] = _spots(done, wanted, later(first))
         done.report |= _clusters(done, wanted, later(first + len(wanted)))
         done.report["counterfactual"] = _counterfactual(done, wanted, resume, options.get("classes_map"), later(first + 2 * len(wanted)))

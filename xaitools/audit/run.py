@@ -23,12 +23,12 @@ from .folder import claim, claim_parent, write_run
 from .gains import add_gains
 from .plan import CLEAN, MARGIN, RELEVANCE, Piece, Plan, make_plan
 from .records import Folder, Memory, Row, joined
+from .remote import Progress, workplace
 from .reporting import make_report
 from .shift import measure_shift, piece_of
 from .tally import Facts, Tally
 from .work import Worker
 
-Progress = Callable[[int, int], None]
 Origin = Callable[[], tuple[Model, Dataset]]
 
 
@@ -61,7 +61,8 @@ def probe(
 
     probes      families (their default members) or members; all families if None
     severities  0 to 5, for probes that have degrees
-    out         folder for run.json and records; a run that was killed goes on there with ``resume``
+    out         folder for run.json and records, or the URI of one in an object store, s3://BUCKET/PREFIX; a run that was killed goes on
+                there with ``resume``
     limit       only the first so many items
     params      {"pgd": {"steps": 20}, ...}
     classes_map {class of the data: class of the model} where their names differ
@@ -87,10 +88,12 @@ def probe(
         "relevance_method": relevance_method,
     }  # fmt: skip
     plan, context = make_plan(model, dataset, probes, **options)  # type: ignore[arg-type]
-    folder = None if out is None else Path(out).expanduser()
     blueprint = Blueprint(origin or Given(model, dataset), probes, options)
-    with hired(blueprint, plan, folder, engine=engine, workers=workers, address=address) as crew:
-        return _run(plan, context, folder, resume, progress, crew)
+    with (
+        workplace(out, lambda folder: claim(folder, plan, resume, dry=True), resume=resume) as place,
+        hired(blueprint, plan, place.folder, engine=engine, workers=workers, address=address) as crew,
+    ):
+        return _run(plan, context, place.folder, resume, place.telling(progress), crew)
 
 
 def probe_models(
@@ -114,19 +117,24 @@ def probe_models(
     """
     plans = [make_plan(model, dataset, probes, **options) for model in models]
     names = folder_names(models)
-    folders: list[Path | None] = [None] * len(models)
-    if out is not None:
-        root = Path(out).expanduser()
-        folders = [root] if len(models) == 1 else [root / name for name in names]
+
+    def folder_of(root: Path, name: str) -> Path:
+        return root if len(models) == 1 else root / name
+
+    def allowed(root: Path) -> None:
         claim_parent(root, names if len(models) > 1 else ())
-        for folder, (plan, _) in zip(folders, plans, strict=True):
-            claim(folder, plan, resume, dry=True)  # type: ignore[arg-type]
+        for name, (plan, _) in zip(names, plans, strict=True):
+            claim(folder_of(root, name), plan, resume, dry=True)
+
     counts = [steps(plan) for plan, _ in plans]
     results = {}
-    for index, (name, folder, (plan, context)) in enumerate(zip(names, folders, plans, strict=True)):
-        blueprint = Blueprint((origins[index] if origins else None) or Given(models[index], dataset), probes, options)
-        with hired(blueprint, plan, folder, engine=engine, workers=workers, address=address) as crew:
-            results[name] = _run(plan, context, folder, resume, _shifted(progress, sum(counts[:index]), sum(counts)), crew)
+    with workplace(out, allowed, resume=resume) as place:
+        progress = place.telling(progress)
+        for index, (name, (plan, context)) in enumerate(zip(names, plans, strict=True)):
+            folder = None if place.folder is None else folder_of(place.folder, name)
+            blueprint = Blueprint((origins[index] if origins else None) or Given(models[index], dataset), probes, options)
+            with hired(blueprint, plan, folder, engine=engine, workers=workers, address=address) as crew:
+                results[name] = _run(plan, context, folder, resume, _shifted(progress, sum(counts[:index]), sum(counts)), crew)
     return results
 
 

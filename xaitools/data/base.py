@@ -19,6 +19,7 @@ from torch.utils.data import ConcatDataset
 
 from ..errors import DataError
 from ..registry import Registry
+from ..stores import is_uri
 from ..types import Sample
 
 Opener = Callable[[str, str | None, Mapping[str, str]], "Dataset"]
@@ -80,10 +81,13 @@ class Writer(Protocol):
         ...
 
 
-def load_dataset(text: str) -> Dataset:
+def load_dataset(text: str, told: Callable[[int, int], None] | None = None) -> Dataset:
     """The dataset that ``text`` names.
 
-    Raises DataError when the layout is unknown, the folder is missing or does not have the layout.
+    Where PATH is the URI of a folder in an object store, s3://BUCKET/PREFIX, what is asked for is fetched into a cache first (see
+    ``fetched``), and ``told`` is called with (files done, files in all).
+
+    Raises DataError when the layout is unknown, the folder is missing or does not have the layout, and StoreError where fetching fails.
     """
     layout, colon, rest = text.partition(":")
     if not colon:
@@ -95,7 +99,16 @@ def load_dataset(text: str) -> Dataset:
         options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
         raise DataError(f"dataset {text!r}: the part after '?' must be name=value&name=value") from None
-    parts = [opener(path, each, options) for each in (split.split("+") if split else [None])]
+    splits = split.split("+") if split else []
+    each_of: Sequence[str | None] = splits or [None]
+    here = path
+    if is_uri(path):
+        from .fetched import fetched
+
+        here = str(fetched(path, layout, splits, told))
+    parts = [opener(here, each, options) for each in each_of]
+    for part in parts if here != path else ():  # no report depends on where the cache is
+        part.name = part.name.replace(here, path)
     return parts[0] if len(parts) == 1 else Joined(text, parts)
 
 

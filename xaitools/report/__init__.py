@@ -10,8 +10,10 @@ from ..types import Activations, Attribution, Explanation, ProbeResult, Refusal
 Result = Activations | Attribution | Explanation | ProbeResult | Sequence[Attribution | Refusal] | Sequence[Explanation]
 
 
-def save(result: Result, out: str | Path) -> list[Path]:
+def save(result: Result, out: str | Path) -> Sequence[Path | str]:
     """Writes the files of ``result`` into the folder ``out`` and gives their paths; see the README for their layout.
+
+    A probe's or an audit's go to an object store, too, where ``out`` is s3://BUCKET/PREFIX or another URI.
 
     Raises PlanError when ``out`` holds anything else.
     """

@@ -13,6 +13,7 @@ from typing import Any
 from ..audit.attacks import STEP, curve
 from ..audit.folder import RECORDS, RUN, check_saved
 from ..audit.records import parquet_bytes
+from ..audit.remote import workplace
 from ..audit.spray import Criteria
 from ..files import folder_name, write_bytes, write_json, write_text
 from ..metrics.coverage import coverage_in_words
@@ -60,24 +61,35 @@ CONTROLS = {
 }
 
 
-def write_report(results: Mapping[str, ProbeResult], out: str | Path) -> list[Path]:
+def write_report(results: Mapping[str, ProbeResult], out: str | Path) -> list[Path | str]:
     """The reports of ``probe_models``: one in ``out`` itself, several in a folder each with a comparison above."""
     from .comparison import save_comparison
 
     if len(results) == 1:
         return save_probe(next(iter(results.values())), out)
-    written = [path for name, result in results.items() for path in save_probe(result, Path(out).expanduser() / name)]
-    return written + save_comparison(results, out)
+
+    def allowed(root: Path) -> None:
+        for name, result in results.items():
+            check_saved(root / name, result.run)
+
+    with workplace(out, allowed) as place:
+        assert place.folder is not None
+        written = [path for name, result in results.items() for path in _save(result, place.folder / name, images=True)]
+        return [place.named(path) for path in written + save_comparison(results, place.folder)]
 
 
-def save_probe(result: ProbeResult, out: str | Path, *, images: bool = True) -> list[Path]:
+def save_probe(result: ProbeResult, out: str | Path, *, images: bool = True) -> list[Path | str]:
     """Writes report.json, report.html and figures/*.png into ``out``, and records and run.json if no run wrote them there; of an audit
-    also model-card.md.  Without ``images`` there are no figures.
+    also model-card.md.  Without ``images`` there are no figures.  Gives their paths, or their URIs where ``out`` is one.
 
     Raises PlanError where ``out`` holds anything else.
     """
-    folder = Path(out).expanduser()
-    check_saved(folder, result.run)
+    with workplace(out, lambda folder: check_saved(folder, result.run)) as place:
+        assert place.folder is not None
+        return [place.named(path) for path in _save(result, place.folder, images)]
+
+
+def _save(result: ProbeResult, folder: Path, images: bool) -> list[Path]:
     if not (folder / RUN).exists():
         write_json(folder / RUN, result.run)
         write_bytes(folder / RECORDS / "all.parquet", parquet_bytes(result.records))

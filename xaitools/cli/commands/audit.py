@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..session import Session, at_large, common, judging, with_session
 @click.command()
 @click.argument("dataset")
 @click.option("--model", "model_name", required=True, help="A model string, e.g. unet-scenes.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report; may not hold another run.")
+@click.option("--out", required=True, help="Folder for the report, or s3://BUCKET/PREFIX; may not hold another run.")
 @click.option("--allow", multiple=True, metavar="FAMILY", help="A cue that is legitimate here, with commas; what is found stays, marked.")
 @click.option("--fail-on-finding", is_flag=True, help="Exit status 3 where a shortcut was found that is not allowed.")
 @click.option("--no-images", is_flag=True, help="A report without pictures.")
@@ -27,7 +28,7 @@ from ..session import Session, at_large, common, judging, with_session
 @common
 @with_session
 def command(
-    session: Session, dataset: str, model_name: str, out: Path, allow: tuple[str, ...], fail_on_finding: bool, no_images: bool,
+    session: Session, dataset: str, model_name: str, out: str, allow: tuple[str, ...], fail_on_finding: bool, no_images: bool,
     no_robustness: bool, explained: int, relevance_method: str, engine: str, address: str | None, resume: bool,
     classes_map: Path | None, cluster: str | None, groups: Path | None, limit: int | None, batch_size: int, threads: int, workers: int,
     settings: tuple[str, ...], seed: int, device: str,
@@ -44,7 +45,8 @@ def command(
     from ...probes import PROBES, addressed, aliases
     from ...report.html import save_probe
 
-    data = load_dataset(dataset)
+    with session.progress("fetch") if "://" in dataset else nullcontext() as told:
+        data = load_dataset(dataset, told)
     columns = read_columns(groups, data.ids) if groups else None
     params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
     origin = Named(model_name, dataset, device, params.pop("model", {}))

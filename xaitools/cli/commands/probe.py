@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..session import Session, at_large, common, judging, with_session
 @click.option("--model", "model_names", multiple=True, required=True, help="May be repeated to compare models.")
 @click.option("--probes", multiple=True, help="Families or members, with commas (default: all families).")
 @click.option("--severities", default="3", show_default=True, help="1 to 5, with commas.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report; may not hold another run.")
+@click.option("--out", required=True, help="Folder for the report, or s3://BUCKET/PREFIX; may not hold another run.")
 @click.option("--relevance", type=click.IntRange(0), default=16, show_default=True, help="Images on which explanations are compared.")
 @click.option("--relevance-method", default="auto", show_default=True, help="auto: lrp, or gradient-x-input where it refuses.")
 @click.option("--resume", is_flag=True, help="Go on with the same plan in --out.")
@@ -32,7 +33,7 @@ from ..session import Session, at_large, common, judging, with_session
 @common
 @with_session
 def command(
-    session: Session, dataset: str, model_names: tuple[str, ...], probes: tuple[str, ...], severities: str, out: Path, engine: str,
+    session: Session, dataset: str, model_names: tuple[str, ...], probes: tuple[str, ...], severities: str, out: str, engine: str,
     address: str | None, relevance: int, relevance_method: str, resume: bool, margin: float, classes_map: Path | None,
     cluster: str | None, groups: Path | None, limit: int | None, batch_size: int, threads: int, workers: int,
     settings: tuple[str, ...], seed: int, device: str,
@@ -45,7 +46,8 @@ def command(
     from ...probes import PROBES, addressed, aliases
     from ...report.html import write_report
 
-    data = load_dataset(dataset)
+    with session.progress("fetch") if "://" in dataset else nullcontext() as told:
+        data = load_dataset(dataset, told)
     columns = read_columns(groups, data.ids) if groups else None
     params = addressed(parsed_settings(settings, {*(name for entry in PROBES.values() for name in aliases(entry)), "model"}))
     origins = [Named(name, dataset, device, params.get("model", {})) for name in model_names]
