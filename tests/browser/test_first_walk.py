@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.walking import base, settled, stage
+from tests.browser.walking import base, frame, settled, stage
 
 pytestmark = pytest.mark.browser
 
@@ -19,8 +19,8 @@ def test_from_the_first_page_to_a_figure(page: Page, address: str, models: tuple
     expect(stage(page, "map-saliency")).to_be_visible()
     settled(page)
 
-    frame = stage(page).bounding_box()
-    page.mouse.click(frame["x"] + frame["width"] * 0.3, frame["y"] + frame["height"] * 0.4)
+    place = frame(page)
+    page.mouse.click(place["x"] + place["width"] * 0.3, place["y"] + place["height"] * 0.4)
     target = page.get_by_label("Target", exact=True)
     expect(target).to_have_value(re.compile(r"^pixel:(28|29),(38|39)$"))
     expect(page).to_have_url(re.compile("target=pixel"))

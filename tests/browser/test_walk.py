@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.walking import alt, base, stage
+from tests.browser.walking import alt, base, frame, stage
 
 pytestmark = pytest.mark.browser
 
@@ -57,10 +57,10 @@ def test_from_a_click_on_a_box_to_a_figure(page: Page, address: str, models: tup
     assert alt(page, "map-saliency") != before
 
     # a box around something that was missed
-    frame = stage(page).bounding_box()
-    page.mouse.move(frame["x"] + 0.25 * frame["width"], frame["y"] + 0.25 * frame["height"])
+    place = frame(page)
+    page.mouse.move(place["x"] + 0.25 * place["width"], place["y"] + 0.25 * place["height"])
     page.mouse.down()
-    page.mouse.move(frame["x"] + 0.6 * frame["width"], frame["y"] + 0.7 * frame["height"], steps=4)
+    page.mouse.move(place["x"] + 0.6 * place["width"], place["y"] + 0.7 * place["height"], steps=4)
     page.mouse.up()
     expect(target(page)).to_have_value(re.compile(r"^box:(23\.9|24|24\.1),(23\.9|24|24\.1),57\.\d,67\.\d:"))
 
@@ -72,8 +72,8 @@ def test_from_a_click_on_a_box_to_a_figure(page: Page, address: str, models: tup
 
 def test_from_a_click_on_a_pixel_to_a_view_that_can_be_shared(page: Page, address: str, models: tuple[str, str]) -> None:
     open_inspect(page, address, model=models[0], method="saliency", item="2", set="occlusion.window=32")
-    frame = stage(page).bounding_box()
-    page.mouse.click(frame["x"] + frame["width"] * 30.5 / 96, frame["y"] + frame["height"] * 40.5 / 96)
+    place = frame(page)
+    page.mouse.click(place["x"] + place["width"] * 30.5 / 96, place["y"] + place["height"] * 40.5 / 96)
     expect(target(page)).to_have_value("pixel:30,40")
     expect(page.get_by_label("x", exact=True)).to_have_value("30")
     assert "pixel:30,40" in alt(page, "map-saliency")
@@ -97,8 +97,8 @@ def test_from_a_click_on_a_pixel_to_a_view_that_can_be_shared(page: Page, addres
     expect(stage(page, "map-occlusion")).to_be_visible()
 
     # a click on a map is a click on the picture
-    frame = stage(page, "map-occlusion").bounding_box()
-    page.mouse.click(frame["x"] + frame["width"] * 10.5 / 96, frame["y"] + frame["height"] * 20.5 / 96)
+    place = frame(page, "map-occlusion")
+    page.mouse.click(place["x"] + place["width"] * 10.5 / 96, place["y"] + place["height"] * 20.5 / 96)
     expect(target(page)).to_have_value("pixel:10,20")
     expect(base(page, "map-occlusion")).to_have_attribute("alt", re.compile("pixel:10,20"))
 

@@ -20,6 +20,12 @@ def base(page: Page, key: str = "picture") -> Locator:
     return stage(page, key).locator(".base")
 
 
+def frame(page: Page, key: str = "picture") -> dict[str, float]:
+    """Where the picture stands on the screen, all of it: a mouse reaches nothing that is scrolled away."""
+    stage(page, key).scroll_into_view_if_needed()
+    return stage(page, key).bounding_box()
+
+
 def settled(page: Page) -> None:
     """Nothing is computed now.  A choice just made may not have reached the server yet: wait for what it changes first."""
     expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
@@ -40,7 +46,7 @@ def look(page: Page, folder: Path, name: str, sizes: list[tuple[str, int]] = SIZ
         page.wait_for_timeout(1500)  # charts are drawn anew for their width
         page.screenshot(path=folder / f"{name}-{scheme}-{width}.png")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-        sides = page.evaluate("[...document.querySelectorAll('.stage, .tile')].map(each => each.getBoundingClientRect().right)")
+        sides = page.locator(".stage, .tile").evaluate_all("all => all.map(each => each.getBoundingClientRect().right)")
         assert max(sides, default=0) <= width, name
     page.set_viewport_size({"width": 1280, "height": 900})
     page.emulate_media(color_scheme="light")
