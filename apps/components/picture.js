@@ -42,6 +42,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     node.style.setProperty("--ink", box.ink);
     node.classList.toggle("chosen", box.chosen);
     node.classList.toggle("low", box.xyxy[1] < 0.08 * height);
+    node.classList.toggle("right", box.xyxy[0] > 0.7 * width && box.xyxy[2] > 0.85 * width);
     if (box.label) add(node, "span", "", box.label);
     return { ...box, node };
   });
