@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import sources
@@ -36,6 +36,7 @@ class Change:
 
     largest     the largest change of a pixel, in 255ths
     gain        how many times ``difference`` magnifies the change, around grey
+    image       (3, H, W) what is shown in ``after``
     """
 
     id: str
@@ -45,6 +46,7 @@ class Change:
     difference: Still
     largest: float
     gain: float
+    image: Tensor = field(compare=False)
 
 
 @lru_cache(maxsize=4)
@@ -79,7 +81,7 @@ def changed(loaded: Loaded, dataset: str, item: int, probe: str, severity: int, 
     largest, difference, gain = _magnified(sample, after)
     return Change(
         sample.id, still(sample.image, as_prediction(truth, before)), still(sample.image, before), still(after.image, said),
-        still(difference, None, f"what was changed, {gain:.3g} times, around grey"), largest, gain,
+        still(difference, None, f"what was changed, {gain:.3g} times, around grey"), largest, gain, after.image,
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from xaitools.types import Prediction
 
 UNITS = ("pixel", "segment", "class")
 """What a click on a segmentation means: this pixel, all pixels predicted as its class, the class all over the image."""
+OF_A_BOX = ("box", "mask")
+"""Kinds of targets that speak of a found box by its number."""
 
 
 def box_at(prediction: Prediction, x: float, y: float, shown: int) -> int | None:
@@ -48,7 +50,7 @@ def resolve(text: str, prediction: Prediction) -> Target:
 
 def class_of(target: Target, prediction: Prediction) -> str | None:
     """The class whose score is explained; None where the target does not fit the prediction."""
-    if target.kind == "box" and target.index < len(prediction.labels):
+    if target.kind in OF_A_BOX and target.index < len(prediction.labels):
         return prediction.classes[int(prediction.labels[target.index])]
     if target.kind == "pixel" and target.name is None and prediction.semantic is not None:
         height, width = prediction.image_size
@@ -70,6 +72,8 @@ def spoken(target: Target, prediction: Prediction) -> str:
     match target.kind:
         case "box":
             words = f"{f'the {target.edge} edge of ' if target.edge else ''}box {target.index}, {name}"
+        case "mask":
+            words = f"the mask of box {target.index}, {name}"
         case "given":
             words = f"{name} in the drawn box"
         case "pixel":

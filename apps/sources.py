@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from factors import told
 from PIL import Image
 
 from xaitools.data import load_dataset, read_image
@@ -24,6 +26,7 @@ from xaitools.types import Sample
 UPLOAD, CAMERA = SENT = ("upload", "camera")
 MOST_SENT, MOST_SENT_BYTES = 64, 256 * 2**20
 """Pictures that were sent, and their bytes, that stay on the server for whoever has the address; the newest."""
+SCENE = "scenes"
 SCENES = ("scenes:test", "scenes:val", "scenes:train")
 MAX_UPLOAD_MB = 32
 MAX_SIDE = 1024
@@ -77,7 +80,7 @@ def family(text: str) -> str:
     ('voc:bccd', 'scenes')
     """
     layout = text.partition(":")[0]
-    return layout if layout == "scenes" else text.partition("#")[0].partition("?")[0]
+    return layout if layout == SCENE else text.partition("#")[0].partition("?")[0]
 
 
 @lru_cache(maxsize=8)
@@ -92,7 +95,7 @@ def dataset(text: str) -> Dataset:
 def located(text: str) -> str:
     """``text`` with the path of its folder as the command line takes it; refused where it leads out of the data folder."""
     layout, _, rest = text.partition(":")
-    if layout == "scenes" or layout not in LAYOUTS:
+    if layout == SCENE or layout not in LAYOUTS:
         return text
     cut = min((rest.index(mark) for mark in "#?" if mark in rest), default=len(rest))
     root = data_root().resolve()
@@ -110,7 +113,10 @@ def located(text: str) -> str:
 def from_dataset(text: str, item: int) -> Picture:
     data = dataset(text)
     sample = data[item]
-    facts = [f"{name} {value}" for name, value in sample.tags.items() if name != "file" and isinstance(value, int | str)]
+    if family(text) == SCENE:
+        facts = [told(sample.tags)]
+    else:
+        facts = [f"{name} {value}" for name, value in sample.tags.items() if name != "file" and isinstance(value, int | str)]
     return made(sample, (located(text), "--item", sample.id), ", ".join([sample.id, *facts]), tuple(data.semantic_classes))
 
 
@@ -135,6 +141,13 @@ def keep(name: str, content: bytes) -> str:
         while len(_sent) > MOST_SENT or sum(len(each) for _, each in _sent.values()) > MOST_SENT_BYTES:
             _sent.popitem(last=False)
     return digest
+
+
+def keep_image(name: str, image: torch.Tensor) -> str:
+    """The hash of an image (3, H, W) that a page has made; rounded to 255ths, as a picture that was sent."""
+    buffer = io.BytesIO()
+    Image.fromarray(as_rgb(image)).save(buffer, "png")
+    return keep(f"{name}.png", buffer.getvalue())
 
 
 def kept(digest: str) -> Picture:

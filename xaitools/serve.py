@@ -30,7 +30,7 @@ def serve(port: int, runs: Path, allow_python: bool = False) -> int:
     settings = {
         "server.address": "localhost", "server.port": str(port), "server.headless": "true", "server.maxUploadSize": "64",
         "server.fileWatcherType": "none", "browser.gatherUsageStats": "false", "client.showErrorDetails": "none",
-        "client.toolbarMode": "minimal",
+        "client.toolbarMode": "minimal", "client.showErrorLinks": "false",
     }  # fmt: skip
     command = [sys.executable, "-m", "streamlit", "run", str(part("apps") / "dashboard.py")]
     command += [f"--{key}={value}" for key, value in settings.items()]

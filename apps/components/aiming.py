@@ -18,7 +18,7 @@ from xaitools.errors import TargetError
 from xaitools.targets import EDGES, Target, bind
 from xaitools.types import Prediction
 
-SCORE = "class score"
+SCORE, MASK = "class score", "mask"
 AGAINST = {None: "nothing", "": "all other classes"}
 KINDS = {"segment": "region", "class": "class"}
 HELP = (
@@ -78,7 +78,8 @@ def _found(text: str, picture: Picture, prediction: Prediction) -> Target | Targ
 
 
 def _detection_fields(prediction: Prediction, target: Target | None) -> None:
-    whole = target and replace(target, edge=None, versus=None)
+    of_box = target is not None and target.kind in pointing.OF_A_BOX
+    whole = target and replace(target, kind="box" if of_box else target.kind, edge=None, versus=None)
     options = [Target("box", index=index) for index in range(len(prediction.labels))]
     texts = dict.fromkeys(map(str, [whole, *options] if whole and whole not in options else options))
     state.box = str(whole) if whole else None
@@ -87,9 +88,9 @@ def _detection_fields(prediction: Prediction, target: Target | None) -> None:
         format_func=lambda text: pointing.titled(Target.parse(text), prediction),
     )  # fmt: skip
     first, second = st.columns(2)
-    state.edge = (target and target.edge) or SCORE
-    first.selectbox("Explain its", [SCORE, *EDGES] if target and target.kind == "box" else [SCORE], key="edge",
-                    on_change=partial(_edge_chosen, target))  # fmt: skip
+    state.edge = MASK if target and target.kind == "mask" else (target and target.edge) or SCORE
+    own = [*([MASK] if prediction.cells is not None else []), *EDGES] if of_box else []
+    first.selectbox("Explain its", [SCORE, *own], key="edge", on_change=partial(_part_chosen, target))
     with second:
         _contrast_field(prediction, target)
     first, second = st.columns(2, vertical_alignment="bottom")
@@ -104,8 +105,10 @@ def _box_chosen() -> None:
     state.target = state.box or ""
 
 
-def _edge_chosen(target: Target) -> None:
-    aim(replace(target, edge=None if state.edge == SCORE else state.edge, versus=None))
+def _part_chosen(target: Target) -> None:
+    """Its class score, its mask or one of its edges; a drawn box has its class score alone."""
+    kind = "mask" if state.edge == MASK else "box" if target.kind == "mask" else target.kind
+    aim(replace(target, kind=kind, edge=state.edge if state.edge in EDGES else None, versus=None))
 
 
 def _drawn_class_chosen(target: Target | None) -> None:
@@ -164,7 +167,7 @@ def _contrast_field(prediction: Prediction, target: Target | None) -> None:
     words = {word: name for name, word in names.items()}
     state.against = names.get(target.versus, target.versus) if target else AGAINST[None]
     st.selectbox(
-        "Against", list(words), key="against", disabled=target is None or target.edge is not None,
+        "Against", list(words), key="against", disabled=target is None or target.edge is not None or target.kind == "mask",
         help="Explain the difference to another class instead of the class alone",
         on_change=lambda: aim(replace(target, versus=words[state.against])) if target else None,
     )  # fmt: skip

@@ -13,6 +13,8 @@ Facts = Mapping[str, Any]
 KINDS = ("a cue that can be a shortcut", "robustness")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "stroke", "triangle-right")
 """Of clusters, so that they are told apart without colour too."""
+ORDERS = ("#0072b2", "#808080")
+"""Of a map's own order of deleting and of a random one, which is dashed as well."""
 
 
 def drop_rows(reports: Mapping[str, Facts]) -> list[dict[str, Any]]:
@@ -123,3 +125,32 @@ def scatter(names: Sequence[str], view: str) -> dict[str, Any]:
         },
         "height": 360,
     }  # fmt: skip
+
+
+def curves(lines: Mapping[str, Sequence[float]], share: float) -> dict[str, Any]:
+    """The score along the share that is deleted, a line for each of ``lines`` at equal steps from 0 to 100 %; a rule at ``share``."""
+    rows = [{"deleted": 100 * step / (len(values) - 1), "score": value, "order": name}
+            for name, values in lines.items() for step, value in enumerate(values)]  # fmt: skip
+    x = {"type": "quantitative", "title": "deleted, %"}
+    names = {"field": "order", "type": "nominal", "title": None, "legend": {"orient": "bottom", "columns": 1}}
+    return {
+        "layer": [
+            {
+                "data": {"values": [{"deleted": share}]},
+                "mark": {"type": "rule", "color": "#808080"},
+                "encoding": {"x": x | {"field": "deleted"}},
+            },
+            {
+                "data": {"values": rows},
+                "mark": {"type": "line", "strokeWidth": 2},
+                "encoding": {
+                    "x": x | {"field": "deleted"},
+                    "y": {"field": "score", "type": "quantitative", "scale": {"zero": True}},
+                    "color": names | {"scale": {"domain": list(lines), "range": list(ORDERS)}},
+                    "strokeDash": names | {"scale": {"domain": list(lines), "range": [[1, 0], [5, 3]]}},
+                    "tooltip": [{"field": name, "format": ".3f"} for name in ("deleted", "score")],
+                },
+            },
+        ],
+        "height": 260,
+    }

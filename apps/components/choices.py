@@ -141,7 +141,9 @@ def _sent(kind: str) -> sources.Picture | None:
         file = st.camera_input("Camera", key="shot", on_change=_new, args=("shot",))
     if file is not None:
         st.session_state.sent = sources.keep(file.name, file.getvalue())
-    digest = st.session_state.setdefault("sent", st.query_params.get("picture"))
+    elif asked := st.query_params.get("picture"):
+        st.session_state.sent = asked  # the address is ours, or a link that was followed
+    digest = st.session_state.get("sent")
     if not digest:
         return None
     st.query_params["picture"] = digest

@@ -14,11 +14,9 @@ from xaitools.errors import XaiError
 from xaitools.metrics.maps import area_under
 from xaitools.types import Attribution, Refusal
 
+from . import charts
 from .views import show_prediction
 from .words import note, refusal
-
-COLOURS = ("#0072b2", "#999999")
-"""Of the map's own order and of a random one: told apart also without colour, by their lightness."""
 
 HELP = "The strongest pixels of the map are replaced by a blurred picture, and the model looks again"
 
@@ -50,8 +48,9 @@ def show_deletion(questions: Sequence[Question], results: Sequence[Attribution |
 
 def draw(curve: cached.Deletion, share: int) -> None:
     steps = np.linspace(0, 100, len(curve.ordered))
-    rows = {"deleted, %": steps, "by the map": curve.ordered, "in random order": curve.random}
-    st.line_chart(rows, x="deleted, %", y=["by the map", "in random order"], color=list(COLOURS), y_label="score", height=260)
+    lines = {"by the map": curve.ordered, "in random order": curve.random}
+    words = "; ".join(f"{name}: {', '.join(f'{score:.2f}' for score in scores)}" for name, scores in lines.items())
+    st.vega_lite_chart(spec=charts.curves(lines, share), width="stretch", alt=f"Score at equal steps from nothing deleted to all. {words}.")
     now, chance = (float(np.interp(share, steps, each)) for each in (curve.ordered, curve.random))
     areas = [area_under(torch.tensor(each)) for each in (curve.ordered, curve.random)]
     note(

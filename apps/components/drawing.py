@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import cached
 import looking
 import sources
 import streamlit as st
 from cached import Loaded
+from factors import FACTORS, told
 
-from xaitools.data._drawing import BACKGROUNDS, LIGHTS, TEXTURES
 from xaitools.data.scenes import Scenes
 from xaitools.errors import XaiError
 
@@ -19,11 +18,6 @@ from .views import show_prediction
 from .words import note, refusal
 
 AS_DRAWN = "as drawn"
-FACTORS = {
-    "background": BACKGROUNDS, "light": LIGHTS, "texture": TEXTURES, "pose": tuple(f"{72 * turn}°" for turn in range(5)),
-    "tag": ("no tag", "tag"), "cooccurrence": ("no companion", "companion"),
-}  # fmt: skip
-"""The values of each factor that a scene has, in the order of their numbers."""
 NAMES = {"cooccurrence": "companion", "texture": "texture of all objects", "pose": "pose of all objects"}
 SEEDS = 2**32 - 1
 
@@ -56,18 +50,7 @@ def scene(seed: int, index: int, factors: tuple[tuple[str, int], ...], crop: int
     """The scene ``index`` of scenes:test with that seed, with ``factors`` set and all else as it was."""
     scenes = Scenes("test", n=index + 1, seed=seed, crop=crop)
     sample = scenes.redraw(index, **dict(factors))
-    told = ", ".join(_value(name, sample.tags[name]) for name in FACTORS)
-    return sources.made(sample, (scenes.name, "--item", sample.id), told, scenes.semantic_classes)
-
-
-def _value(name: str, value: Any) -> str:
-    """A factor in words; one that each object has by itself with all its values.
-
-    >>> _value("background", 1), _value("pose", (0, 2)), _value("tag", True)
-    ('background meadow', 'pose 0° and 144°', 'tag')
-    """
-    said = " and ".join(FACTORS[name][int(each)] for each in (value if isinstance(value, tuple) else (value,)))
-    return said if name in ("tag", "cooccurrence") else f"{name} {said}"
+    return sources.made(sample, (scenes.name, "--item", sample.id), told(sample.tags), scenes.semantic_classes)
 
 
 def _show(loaded: Loaded, shot: sources.Picture, key: str) -> None:

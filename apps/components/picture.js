@@ -42,6 +42,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     node.style.setProperty("--ink", box.ink);
     node.classList.toggle("chosen", box.chosen);
     node.classList.toggle("low", box.xyxy[1] < 0.08 * height);
+    node.classList.toggle("right", box.xyxy[0] > 0.7 * width && box.xyxy[2] > 0.85 * width);
     if (box.label) add(node, "span", "", box.label);
     return { ...box, node };
   });
@@ -71,8 +72,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     node.onclick = () => pick({ target: chip.target });
   }
 
-  // the place under the pointer or, with the arrow keys, of the crosshair
-  let here = null, start = null, drawn = null;
+  // the place under the pointer or, with the arrow keys, of the crosshair; where a drag began stays with the picture,
+  // since the page may draw it anew in the middle
+  let here = null, drawn = null;
   const at = (event) => {
     const frame = stage.getBoundingClientRect();
     return [within(((event.clientX - frame.left) / frame.width) * width, width),
@@ -93,14 +95,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const { x, y } = pixel(spot);
     place.textContent = `x ${x}, y ${y}` + (near ? ` · ${near.name}` : "");
   };
-  const corners = () => [Math.min(start[0], here[0]), Math.min(start[1], here[1]), Math.max(start[0], here[0]), Math.max(start[1], here[1])];
+  const corners = () => [Math.min(stage.start[0], here[0]), Math.min(stage.start[1], here[1]),
+                          Math.max(stage.start[0], here[0]), Math.max(stage.start[1], here[1])];
   const far = () => {
     const frame = stage.getBoundingClientRect();
-    return Math.hypot(((here[0] - start[0]) / width) * frame.width, ((here[1] - start[1]) / height) * frame.height) > 8;
+    return Math.hypot(((here[0] - stage.start[0]) / width) * frame.width, ((here[1] - stage.start[1]) / height) * frame.height) > 8;
   };
   const forget = () => {
     drawn?.remove();
-    start = drawn = null;
+    stage.start = drawn = null;
   };
 
   aim(null);
@@ -108,22 +111,22 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (event.button !== 0) return;
     stage.setPointerCapture(event.pointerId);
     aim(at(event));
-    start = here;
+    stage.start = here;
   };
   stage.onpointermove = (event) => {
     aim(at(event));
-    if (start && data.draws && far()) lay((drawn ??= add(marks, "div", "drawn")), corners());
+    if (stage.start && data.draws && far()) lay((drawn ??= add(marks, "div", "drawn")), corners());
   };
   stage.onpointerup = (event) => {
-    if (!start) return;
+    if (!stage.start) return;
     aim(at(event));
-    const box = drawn && corners().map((value) => Math.round(10 * value) / 10);
+    const box = data.draws && far() && corners().map((value) => Math.round(10 * value) / 10);
     const spot = here;
     forget();
     pick(box ? { box } : pixel(spot));
   };
   stage.onpointercancel = forget;
-  stage.onpointerleave = () => start || aim(null);
+  stage.onpointerleave = () => stage.start || aim(null);
   stage.onblur = () => aim(null);
   stage.onkeydown = (event) => {
     const step = event.shiftKey ? 10 : 1;

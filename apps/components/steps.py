@@ -19,7 +19,7 @@ from xaitools.types import KEPT, SUPPRESSED, UNRANKED, Trace
 
 from .picture import Box, picture
 from .views import ink
-from .words import note, refusal
+from .words import counted, note, refusal
 
 MOST = 300
 """Boxes that are drawn of one step, the strongest."""
@@ -56,13 +56,13 @@ def show_steps(loaded: Loaded, shot: Picture) -> None:
         refusal(error)
         return
     steps = {step.name: step for step in steps_of(changed)}
-    name = st.segmented_control("Step", list(steps), default=list(steps)[-1], required=True, key="step", bind="query-params")
+    name = st.segmented_control("Step", list(steps), default=list(steps)[-1], required=True, key="step", bind="query-params", wrap=True)
     step = steps[name]
     rows = step.rows[step.trace.scores[step.rows].argsort(descending=True, stable=True)]
     boxes = [box_of(step, row, place < NAMED) for place, row in enumerate(rows[:MOST].tolist())]
     picture(
         shot.rgb, key="step picture", boxes=boxes[::-1], alt=f"{shot.sample.id}, {step.name}: {step.words}.",
-        hint=f"{len(boxes)} of {len(rows)} boxes" if len(boxes) < len(rows) else f"{len(rows)} boxes",
+        hint=f"{len(boxes)} of {len(rows)} boxes" if len(boxes) < len(rows) else counted(len(rows), "box", "boxes"),
     )  # fmt: skip
     before = int((trace.finals >= 0).sum())
     note(step.words, f"final boxes {int((changed.finals >= 0).sum())}, with the model's own thresholds {before}")
@@ -73,16 +73,16 @@ def steps_of(trace: Trace) -> Iterator[Step]:
     every, first = torch.arange(len(trace.labels)), trace.first
     if first is not None:
         places = torch.arange(len(first.labels))
-        yield Step(f"{first.kind}s", first, places, f"{first.candidates.unique().numel()} {first.kind}s, red by their score", True)
+        yield Step(f"{first.kind}s", first, places, f"{counted(first.candidates.unique().numel(), first.kind)}, red by their score", True)
         kept = torch.where(first.finals >= 0)[0]
-        yield Step("proposals", first, kept, f"{len(kept)} proposals; {_removed(first)}")
+        yield Step("proposals", first, kept, f"{counted(len(kept), 'proposal')}; {_removed(first)}")
     else:
-        yield Step(f"{trace.kind}s", trace, every, f"{trace.candidates.unique().numel()} {trace.kind}s, red by their score", True)
+        yield Step(f"{trace.kind}s", trace, every, f"{counted(trace.candidates.unique().numel(), trace.kind)}, red by their score", True)
     above = torch.where((trace.scores > trace.score_threshold) & (trace.fates != UNRANKED))[0]
-    yield Step("class boxes", trace, above, f"{len(above)} boxes with a score above {trace.score_threshold:g}")
+    yield Step("class boxes", trace, above, f"{counted(len(above), 'box', 'boxes')} with a score above {trace.score_threshold:g}")
     yield Step("suppressed", trace, torch.where(trace.fates == SUPPRESSED)[0], _removed(trace))
     final = torch.where(trace.fates == KEPT)[0]
-    yield Step("final boxes", trace, final, f"{len(final)} final boxes")
+    yield Step("final boxes", trace, final, counted(len(final), "final box", "final boxes"))
 
 
 def _removed(trace: Trace) -> str:

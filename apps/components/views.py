@@ -32,6 +32,8 @@ SHOWN = 5
 """Most probable classes of a classifier that have a button."""
 LABELLED = 12
 """With more boxes than these, only numbers stand at them."""
+MASKED = 90
+"""How much of 255 the colour of a mask covers."""
 
 
 def show_prediction(
@@ -48,20 +50,28 @@ def show_prediction(
 
 
 def show_boxes(shot: Picture, prediction: Prediction, target: Target | None, count: int, on_pick: Pick | None, key: str) -> None:
-    """The first ``count`` boxes, and the chosen one."""
+    """The first ``count`` boxes, and the chosen one; where the model finds masks, with these."""
     colours = class_colours(prediction.labels.tolist())
-    boxes = []
+    boxes, seen = [], []
     for index, (label, xyxy) in enumerate(zip(prediction.labels.tolist(), prediction.boxes.tolist(), strict=True)):
         box = Target("box", index=index)
-        chosen = target is not None and (target.kind, target.index) == ("box", index)
+        chosen = target is not None and target.kind in pointing.OF_A_BOX and target.index == index
         if index < count or chosen:
+            seen.append(index)
             title = pointing.titled(box, prediction)
             written = title if count <= LABELLED or chosen else str(index)
             boxes.append(Box(tuple(xyxy), title, written, colours[label], ink(colours[label]), chosen))
     if target is not None and target.kind == "given":
         boxes.append(Box(target.place, "the drawn box", target.name or "", "#ffffff", chosen=True))
+    layer = None
+    if prediction.masks is not None:
+        masks, layer = prediction.masks.numpy(), np.zeros((*prediction.image_size, 4), np.uint8)
+        for index in reversed(seen):  # the surest on top
+            layer[masks[index]] = (*ImageColor.getrgb(colours[int(prediction.labels[index])]), MASKED)
+        if target is not None and target.kind == "mask":
+            layer[_outline(masks[target.index])] = 255
     picture(
-        shot.rgb, key=key, boxes=boxes, draws=True, on_pick=on_pick,
+        shot.rgb, key=key, layer=layer, boxes=boxes, draws=True, on_pick=on_pick,
         alt=f"{shot.sample.id} with {count} boxes: {', '.join(box.name for box in boxes[:LABELLED]) or 'none'}.",
         hint=f"{count} of {len(prediction.labels)} boxes" + (" · click one, or drag around what was missed" if on_pick else ""),
     )  # fmt: skip
@@ -107,7 +117,9 @@ def _point(target: Target | None) -> tuple[int, int] | None:
 
 
 def _box(target: Target, prediction: Prediction) -> tuple[float, ...]:
-    return tuple(prediction.boxes[target.index].tolist()) if target.kind == "box" else target.place if target.kind == "given" else ()
+    if target.kind in pointing.OF_A_BOX:
+        return tuple(prediction.boxes[target.index].tolist())
+    return target.place if target.kind == "given" else ()
 
 
 def _outline(region: np.ndarray) -> np.ndarray:

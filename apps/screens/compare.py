@@ -18,7 +18,7 @@ from cached import Loaded, Question
 from components.charts import drop_rows
 from components.choices import choose_picture, family_of
 from components.views import answer, show_map, show_prediction
-from components.words import note, plain, refusal
+from components.words import counted, note, plain, refusal
 
 from xaitools import zoo
 from xaitools.errors import XaiError
@@ -79,8 +79,8 @@ def show_numbers(document: Facts) -> None:
     told = document["measured"]
     note(
         f"a multiply-add is two operations; memory: {told['memory']}",
-        f"latency: median of {told['rounds']} rounds in turn on {', '.join(told['device'])} with {told['threads']} threads, beside all "
-        "else that this server does",
+        f"latency: median of {told['rounds']} rounds in turn on {', '.join(told['device'])} with {counted(told['threads'], 'thread')}, "
+        "beside all else that this server does",
         *document.get("warnings", ()),
     )  # fmt: skip
     able = [x for x in AXES if any(row["value"] is not None and row[x] for row in document["rows"])]

@@ -80,7 +80,7 @@ def explain(loaded: cached.Loaded, shot: sources.Picture, prediction: Prediction
     blend = first.slider("Picture – overlay – map", 0, 100, 50, 5, key="blend", bind="query-params", help=BLEND_HELP)
     least = second.slider("Hide weaker than", 0, 90, 0, 5, key="weak", bind="query-params", format="%d %%", help=WEAK_HELP)
     scale = third.segmented_control(
-        "Colours end", ["each", "shared"], default="each", required=True, key="scale", bind="query-params", help=SCALE_HELP
+        "Colours end", ["each", "shared"], default="each", required=True, key="scale", bind="query-params", help=SCALE_HELP, wrap=True
     )
     try:
         settings = cached.settings(text)

@@ -138,7 +138,7 @@ def show_cases(run: results.Run, model: str, folder: Any, probe: str, row: Any) 
         at = {"of": model, "on": dataset, "image": places[case["id"]], "change": case["images"], "degree": case["severity"]}
         live_button.button("Change it live", key=f"live {model} {probe} {case['id']}", on_click=partial(open_live, at), width="stretch")
         with link:
-            inspect_link(model, dataset, places[case["id"]], "Inspect it")
+            inspect_link("Inspect it unchanged", model, dataset, item=str(places[case["id"]]))
 
 
 def open_live(at: dict[str, Any]) -> None:
@@ -146,8 +146,8 @@ def open_live(at: dict[str, Any]) -> None:
         put(key, value)
 
 
-def inspect_link(model: str, dataset: str, item: int, label: str) -> None:
-    st.page_link("screens/inspect.py", label=label, query_params={"model": model, "data": dataset, "item": str(item)}, width="stretch")
+def inspect_link(label: str, model: str, data: str, **which: str) -> None:
+    st.page_link("screens/inspect.py", label=label, query_params={"model": model, "data": data, **which}, width="stretch")
 
 
 def files(run: results.Run) -> None:
@@ -187,7 +187,14 @@ def live() -> None:
         refusal(error)
         return
     show_change(found, name, severity, entry.family == "adversarial")
-    inspect_link(model, dataset, int(item), f"Open {found.id} in Inspect")
+    unchanged, changed = st.columns(2)
+    with unchanged:
+        inspect_link(f"Open {found.id} in Inspect, unchanged", model, dataset, item=str(item))
+    if not found.largest:
+        return
+    with changed:
+        digest = sources.keep_image(f"{found.id} {name} {severity}", found.image)
+        inspect_link(f"Open {found.id} in Inspect, as changed by {name} {severity}", model, sources.UPLOAD, picture=digest)
 
 
 def show_change(found: Change, name: str, severity: int, attacked: bool) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+from dataclasses import replace
 from typing import Any
 
 import cached
@@ -9,11 +11,13 @@ import numpy as np
 import pytest
 import sources
 import torch
+from components.views import MASKED
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tests.apps.pages import checked, field, opened, pictures, words
 from xaitools.metrics.maps import blurred, order
+from xaitools.types import Prediction
 
 DETECTOR, SEGMENTER = "tiny-detector", "tiny-segmenter"
 
@@ -22,8 +26,8 @@ def inspected(**address: Any) -> AppTest:
     return opened("inspect", **{"method": ["saliency"], **address})
 
 
-def pixels(picture: dict[str, Any]) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture["image"].partition(",")[2]))))
+def pixels(picture: dict[str, Any], part: str = "image") -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture[part].partition(",")[2]))))
 
 
 def test_the_strongest_pixels_go_first_and_the_score_is_followed() -> None:
@@ -43,9 +47,37 @@ def test_the_strongest_pixels_go_first_and_the_score_is_followed() -> None:
             curve.ordered[place] == pytest.approx(float(logits.softmax(0)[label]), abs=1e-5) == pytest.approx(curve.random[place], abs=1e-5)
         )
     assert f"score {curve.ordered[0]:.3f}, with 20 % deleted" in words(app)
+    rule, lines = json.loads(app.get("vega_lite_chart")[0].proto.spec)["layer"]
+    assert rule["data"]["values"] == [{"deleted": 20}]
+    assert [row["score"] for row in lines["data"]["values"]] == pytest.approx([*curve.ordered, *curve.random])
+    assert [row["deleted"] for row in lines["data"]["values"][:3]] == [0, 6.25, 12.5]
     before = pictures(app)["rest"]
     field(app, "share").set_value(60).run()
     assert pictures(checked(app))["rest"]["image"] != before["image"]
+
+
+def test_masks_are_seen_and_can_be_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = cached.predict
+
+    def with_masks(loaded: cached.Loaded, shot: sources.Picture) -> Prediction:
+        found = predict(loaded, shot)
+        masks = torch.zeros(len(found.labels), 96, 96, dtype=torch.bool)
+        masks[0, 10:20, 30:45] = True
+        return replace(found, masks=masks, cells=torch.ones(len(masks), 4, 4, dtype=torch.bool))
+
+    monkeypatch.setattr(cached, "predict", with_masks)
+    app = inspected(model=DETECTOR, method=[], target="box:0")
+    alpha = np.zeros((96, 96), np.uint8)
+    alpha[10:20, 30:45] = MASKED
+    assert (pixels(pictures(app)["picture"], "layer")[..., 3] == alpha).all()
+    field(app, "edge").set_value("mask").run()
+    assert field(checked(app), "target").value == "mask:0" and "Why the mask of box 0, " in words(app)
+    alpha[10:20, 30:45] = 255
+    alpha[11:19, 31:44] = MASKED
+    assert (pixels(pictures(app)["picture"], "layer")[..., 3] == alpha).all()
+    assert pictures(app)["picture"]["boxes"][0]["chosen"] and field(app, "against").disabled
+    field(app, "edge").set_value("left").run()
+    assert field(checked(app), "target").value == "box:0:left"
 
 
 def test_boxes_of_each_step_and_what_other_thresholds_leave() -> None:

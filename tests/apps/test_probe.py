@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
+import cached
 import changing
 import jobs
 import pytest
 import results
+import sources
 from components.charts import drop_rows, drops
 from streamlit.testing.v1 import AppTest
 
 import xaitools as xt
-from tests.apps.test_inspect import checked, field, words
+from tests.apps.pages import checked, field, opened, pictures, words
 from xaitools import zoo
 from xaitools.audit.run import probe_models
 from xaitools.locations import RUNS, part
@@ -136,8 +139,26 @@ def test_severity_changes_the_image_after_and_nothing_else(runs: Path) -> None:
     assert "fog, severity 4" in words(app)
 
 
+def test_the_changed_image_opens_in_inspect(runs: Path) -> None:
+    """Also in a session that has sent a picture of its own before: the link says which one is meant."""
+    data = "scenes:test?n=4"
+    app = open_probe(show="One image", of=SEGMENTER, on=data, image="2", change="fog", degree="3")
+    _, link = [parse_qs(each.proto.query_string) for each in app.get("page_link")]
+    shot = sources.kept(link["picture"][0])
+    expected = changing.changed(cached.load(SEGMENTER), data, 2, "fog", 3).image
+    assert float((shot.sample.image - expected).abs().max()) <= 0.5 / 255 + 1e-6
+    assert float((shot.sample.image - xt.load_dataset(data)[2].image).abs().max()) > 0.1
+    assert link["model"] == [SEGMENTER] and "fog 3" in shot.note
+    other = sources.keep_image("another", expected.flip(-1))
+    inspect = opened("inspect", model=SEGMENTER, data="upload", method=["saliency"], picture=other)
+    before = pictures(inspect)["picture"]["image"]
+    inspect.query_params["picture"] = link["picture"][0]
+    assert pictures(checked(inspect.run()))["picture"]["image"] != before
+    field(app, "degree").set_value(0).run()
+    assert len(checked(app).get("page_link")) == 1
+
+
 def test_a_change_is_that_of_the_probe() -> None:
-    import cached
     import torch
 
     from xaitools.probes import Context, change

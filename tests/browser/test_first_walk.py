@@ -6,30 +6,28 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
+
+from tests.browser.walking import base, frame, settled, stage
 
 pytestmark = pytest.mark.browser
 
 
-def stage(page: Page, key: str) -> Locator:
-    return page.locator(f".st-key-{key} .stage")
-
-
 def test_from_the_first_page_to_a_figure(page: Page, address: str, models: tuple[str, str], tmp_path: Path) -> None:
     page.goto(f"{address}/?model={models[0]}&method=saliency&item=2")
-    expect(stage(page, "picture")).to_be_visible()
+    expect(stage(page)).to_be_visible()
     expect(stage(page, "map-saliency")).to_be_visible()
-    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+    settled(page)
 
-    frame = stage(page, "picture").bounding_box()
-    page.mouse.click(frame["x"] + frame["width"] * 0.3, frame["y"] + frame["height"] * 0.4)
+    place = frame(page)
+    page.mouse.click(place["x"] + place["width"] * 0.3, place["y"] + place["height"] * 0.4)
     target = page.get_by_label("Target", exact=True)
     expect(target).to_have_value(re.compile(r"^pixel:(28|29),(38|39)$"))
     expect(page).to_have_url(re.compile("target=pixel"))
-    map_of_pixel = stage(page, "map-saliency").locator(".base")
+    map_of_pixel = base(page, "map-saliency")
     expect(map_of_pixel).to_have_attribute("alt", re.compile(re.escape(target.input_value())))
 
-    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+    settled(page)
     page.wait_for_timeout(2000)  # a file that is asked for while the page is still being made may be gone again
     with page.expect_download() as download:
         page.get_by_role("button", name="Figure PNG").click()

@@ -10,21 +10,17 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.apps.small_audit import leave
+from tests.browser.walking import look, settled, stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(1500)]
 
 LONG = 900_000  # milliseconds, for what a process of its own computes with one thread
-SIZES = [("light", 1280), ("dark", 1280), ("light", 820), ("dark", 820)]
 
 
 @pytest.fixture(autouse=True)
 def patient(models: tuple[str, str]) -> None:
     if "unet-scenes" not in models:
         pytest.skip("the processes of jobs know the models of the zoo alone")
-
-
-def settled(page: Page) -> None:
-    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def visit(page: Page, address: str, name: str, **query: str) -> None:
@@ -36,18 +32,6 @@ def visit(page: Page, address: str, name: str, **query: str) -> None:
 
 def card(page: Page) -> Locator:
     return page.locator("[class*=st-key-job-]")
-
-
-def look(page: Page, folder: Path, name: str) -> None:
-    """Pictures of the page as it is, for people; nothing may reach beyond its sides."""
-    for scheme, width in SIZES:
-        page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": width, "height": 1400})
-        page.wait_for_timeout(1500)
-        page.screenshot(path=folder / f"{name}-{scheme}-{width}.png")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.set_viewport_size({"width": 1280, "height": 900})
-    page.emulate_media(color_scheme="light")
 
 
 def test_a_probe_survives_a_reload_and_leads_to_single_images(page: Page, address: str, tmp_path: Path) -> None:
@@ -70,7 +54,7 @@ def test_a_probe_survives_a_reload_and_leads_to_single_images(page: Page, addres
     expect(page).to_have_url(re.compile("degree=4"))
     look(page, tmp_path, "probe-live")
     page.get_by_role("link", name=re.compile("^Open test-")).click()
-    expect(page.locator(".st-key-picture .stage")).to_be_visible()
+    expect(stage(page)).to_be_visible()
     expect(page).to_have_url(re.compile("item="))
 
 
