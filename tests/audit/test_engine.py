@@ -145,7 +145,7 @@ def test_what_cannot_be_sent_is_refused_in_one_line():
         probe(model, Shapes(4), ["fog"], workers=2)
     for options, words in (
         ({"engine": "rey"}, "did you mean ray"),
-        ({"workers": 0}, "at least 1"),
+        ({"workers": -1}, "expected a number of processes"),
         ({"address": "auto"}, "only --engine ray"),
     ):
         with pytest.raises(XaiError, match=words):
