@@ -88,7 +88,7 @@ class Context:
         if {"objects", "outlines"} & needs and not self._things and data.task not in ("detection", "instances"):
             return f"{data.name} has neither masks nor boxes nor classes that are objects"
         if "outlines" in needs and self.stand_ins():
-            return f"{data.name} has no masks, and boxes do not show how an object is turned"
+            return f"{data.name} has no masks, and boxes do not show the outline of an object"
         if "gradients" in needs and not self._has_loss():
             return "the model gives no gradients (it has no differentiable loss)"
         if "stimuli" in needs and not self._has_stimuli():
