@@ -166,6 +166,10 @@ def test_of_pose_the_least_costly_turn_counts():
     assert judged(report)["pose"] == "no evidence"
     report["probes"]["object_rotate_90"] = row | {"primary": {"drop": 0.4, "ci": [0.2, 0.5]}}
     assert judged(report)["pose"] == "relies"
+    row["primary"] = {"drop": None, "ci": None}  # of one class alone, what costs may be angles that were never shown
+    assert judged(report)["pose"] == "undecided"
+    report["probes"]["object_rotate_90"] = row | {"primary": {"drop": 0.02, "ci": [0.0, 0.05]}}
+    assert judged(report)["pose"] == "no evidence"
 
 
 def test_what_cannot_be_assessed_is_undecided_everywhere():

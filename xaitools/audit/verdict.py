@@ -215,7 +215,7 @@ def _case(report: Facts, family: str) -> Case:
     name = QUESTIONS[family]
     if family == "pose":
         asked = (name, *TURNS)
-        known = [each for each in asked if each in report["probes"] and report["probes"][each]["primary"]["ci"] is not None]
+        known = [each for each in asked if _asked(report, each)]
         name = min(known, key=lambda each: report["probes"][each]["primary"]["drop"], default=name)
     row = report["probes"].get(name)
     if family in ("artifact", "cooccurrence"):
@@ -235,7 +235,14 @@ def _case(report: Facts, family: str) -> Case:
             f"share of the positive relevance of its decisions on {'the object' if place == 'object' else 'what is around the object'} "
             f"({100 * area:.0f} % of the area)",
         )  # fmt: skip
-    return Case(family, cause, trace, tuple(_supporting(report, family, name)))
+    doubt = ""
+    if family == "pose" and name != QUESTIONS[family] and not _asked(report, QUESTIONS[family]) and cause.against(EXCLUDED) != -1:
+        doubt = "turned objects cost, but perhaps at angles that the training data never had; there is no other class to turn them like"
+    return Case(family, cause, trace, tuple(_supporting(report, family, name)), doubt)
+
+
+def _asked(report: Facts, name: str) -> bool:
+    return name in report["probes"] and report["probes"][name]["primary"]["ci"] is not None
 
 
 def _local(report: Facts, family: str, row: Facts | None) -> Case:
