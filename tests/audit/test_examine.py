@@ -87,16 +87,16 @@ def test_a_broken_image_is_listed_and_stops_nothing():
     assert verdicts(report)["artifact"] == "relies" and report["spots"]["n"] + report["spots"]["nowhere"] == 31
 
 
-def test_a_costly_probe_that_no_spot_explains_is_no_ground_for_no_evidence():
+def idle(share):
+    """The row of a class whose spots do nothing, of which such a share lies at one place."""
     none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20, "images": 20}
-    spot = {
-        "n": 20,
-        "place": {"share": 0.1, "xyxy": [0, 0, 1, 1], "moved": none},
-        "elsewhere": {"moved": none},
-        "moved": none,
-        "removed": none,
-        "ratio": {"value": 2.0, "ci": [1.5, 2.5]},
-    }
+    place = {"share": share, "xyxy": [0, 0, 1, 1], "moved": none}
+    ratio = {"value": 2.0, "ci": [1.5, 2.5]}
+    return {"n": 20, "place": place, "elsewhere": {"moved": none}, "moved": none, "removed": none, "ratio": ratio}
+
+
+def test_a_costly_probe_that_no_spot_explains_is_no_ground_for_no_evidence():
+    spot = idle(0.1)
     for low, verdict in ((0.2, "undecided"), (0.0, "no evidence")):
         row = {"family": "cooccurrence", "primary": {"drop": 0.3, "ci": [low, 0.4]}, "n": 20}
         report = {
@@ -120,15 +120,7 @@ def asked(**causes):
         low, high = causes.get(family, (-0.01, 0.01))
         row = {"family": family, "primary": {"drop": (low + high) / 2, "ci": [low, high]}, "n": 20, "relevance": shift}
         probes[name] = row
-    none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20, "images": 20}
-    spot = {
-        "n": 20,
-        "place": {"share": 0.9, "xyxy": [0, 0, 1, 1], "moved": none},
-        "elsewhere": {"moved": none},
-        "moved": none,
-        "removed": none,
-        "ratio": {"value": 2.0, "ci": [1.5, 2.5]},
-    }
+    spot = idle(0.9)
     return {"probes": probes, "warnings": [], "transplants": {}, "spots": {"classes": {"disc": spot}, "nowhere": 0, "note": ""}}
 
 
