@@ -11,7 +11,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ from torch import Tensor
 from xaitools import zoo
 from xaitools.adapters import Adapter
 from xaitools.attribution.base import METHODS, Progress, explain_many, offers, parameters
+from xaitools.attribution.sweep import sides
 from xaitools.audit.assess import STEPS, probability
 from xaitools.errors import MethodError, ModelError, XaiError
 from xaitools.locations import data_root, part
@@ -39,6 +40,8 @@ from xaitools.zoo.bounded import bounded
 
 ROUNDS = 5
 """So often the time of each of several models is taken, in turn."""
+COARSER = 2
+"""So many times as wide are the windows of a first, coarse map."""
 AT_ONCE = 4
 """Images for which a sweep holds the model."""
 
@@ -116,14 +119,39 @@ def answered(loaded: Loaded, image: Tensor) -> Prediction:
 class _Asked:
     question: Question
     progress: Progress | None = field(compare=False, default=None)
+    compute: bool = field(compare=False, default=True)
 
 
 def explain(question: Question, progress: Progress | None = None) -> Attribution:
     return _explain(_Asked(question, progress))
 
 
+def known(question: Question) -> bool:
+    """Whether the map is there already."""
+    try:
+        _explain(_Asked(question, compute=False))
+    except LookupError:
+        return False
+    return True
+
+
+def coarse(question: Question) -> Question | None:
+    """The same question with windows ``COARSER`` times as wide that do not overlap, which takes about a sixteenth of the time.
+
+    None of methods that move no window.  Raises MethodError where the settings are none.
+    """
+    values = parameters(METHODS[question.method], dict(question.params))
+    if not {"window", "stride"} <= values.keys():
+        return None
+    window, _ = sides(question.picture.sample.image, values["window"], values["stride"], 1, question.method)
+    changed = dict(question.params) | dict.fromkeys(("window", "stride"), str(COARSER * window))
+    return replace(question, params=tuple(sorted(changed.items())))
+
+
 @lru_cache(maxsize=48)
 def _explain(asked: _Asked) -> Attribution:
+    if not asked.compute:
+        raise LookupError(asked.question.method)
     question = asked.question
     prediction = predict(question.loaded, question.picture)
     with question.loaded.lock, _plainly(question.loaded.name):

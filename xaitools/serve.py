@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,4 +36,10 @@ def serve(port: int, runs: Path, allow_python: bool = False) -> int:
     command = [sys.executable, "-m", "streamlit", "run", str(part("apps") / "dashboard.py")]
     command += [f"--{key}={value}" for key, value in settings.items()]
     told = {RUNS: str(runs.expanduser().absolute()), PYTHON: str(int(allow_python))}
-    return subprocess.run(command, check=False, env=os.environ | told).returncode
+    with subprocess.Popen(command, env=os.environ | told) as server:
+        # whoever ends this process means the server, which would live on and keep the port
+        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        try:
+            return server.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)

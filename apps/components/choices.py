@@ -35,16 +35,14 @@ def choose_model() -> cached.Loaded | None:
     if not cards:
         refusal("there is no trained model here; train one with: xaitools train RECIPE --out DIR")
         return None
-    state, asked = st.session_state, st.query_params.get("model")
     own = [name for name in cards if family_of(cards[name]) == "scenes"]
     own.sort(key=lambda name: cards[name]["task"] == "classification")  # a page of boxes or segments shows more
-    # bind= would put the whole title into the address; an address that we did not write is a link that was followed
-    state.model = asked if asked and asked != state.get("addressed") else state.get("model") or [*own, *cards][0]
+    _recall("model", [*own, *cards][0])
     name = st.selectbox(
-        "Model", list(dict.fromkeys([*cards, state.model])), key="model", on_change=_model_chosen, args=(cards,),
+        "Model", list(dict.fromkeys([*cards, st.session_state.model])), key="model", on_change=_model_chosen, args=(cards,),
         format_func=lambda name: _title(cards[name]) if name in cards else name, accept_new_options=True, help=MODEL_HELP,
     )  # fmt: skip
-    st.query_params["model"] = state.addressed = name
+    _address("model")
     try:
         loaded = cached.load(name)
     except XaiError as error:
@@ -117,20 +115,28 @@ def choose_dataset() -> str | None:
     return text
 
 
-def _carry(key: str) -> None:
-    """What a field holds comes along to the same field of another page, unless the address says something else."""
-    if key in st.session_state and key not in st.query_params:
-        st.session_state[key] = st.session_state[key]
+def _recall(key: str, start: Any) -> None:
+    """A field holds what the address says where that is a link that was followed, else what it held on any page.
+
+    bind= of streamlit would put the whole title of a model into the address, and nothing after a change of the page.
+    """
+    state, asked = st.session_state, st.query_params.get(key)
+    state[key] = state.get(key, start) if asked is None or asked == state.get(f"{key} addressed") else asked
+
+
+def _address(key: str) -> None:
+    st.query_params[key] = st.session_state[f"{key} addressed"] = str(st.session_state[key])
 
 
 def _pictures_field() -> str:
-    _carry("data")
     offered = [*sources.offered(), *sources.SENT]
-    typed = [text for text in (st.query_params.get("data"), st.session_state.get("data")) if text]
-    return st.selectbox(
-        "Pictures", list(dict.fromkeys([*offered, *typed])), key="data", bind="query-params", on_change=moved, accept_new_options=True,
+    _recall("data", offered[0])
+    text = st.selectbox(
+        "Pictures", list(dict.fromkeys([*offered, st.session_state.data])), key="data", on_change=moved, accept_new_options=True,
         help=DATA_HELP,
     )  # fmt: skip
+    _address("data")
+    return text
 
 
 def _sent(kind: str) -> sources.Picture | None:
@@ -159,9 +165,10 @@ def _new(key: str) -> None:
 
 
 def _sampled(text: str) -> sources.Picture:
-    _carry("item")
     last = len(sources.dataset(text).ids) - 1
-    if st.session_state.get("item", 0) > last:
-        st.session_state.item = last
-    item = st.number_input(f"Item, 0 to {last}", 0, last, key="item", bind="query-params", on_change=moved)
+    _recall("item", 0)
+    asked = str(st.session_state.item)
+    st.session_state.item = min(int(asked[:9]), last) if asked.isdecimal() and asked.isascii() else 0
+    item = st.number_input(f"Item, 0 to {last}", 0, last, key="item", on_change=moved)
+    _address("item")
     return sources.from_dataset(text, item)

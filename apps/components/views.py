@@ -133,15 +133,24 @@ def ink(colour: str) -> str:
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
 
 
-def answer(question: Question) -> Attribution | Refusal:
-    """The map, or the one line that says why there is none; a bar shows how far it is."""
-    bar = st.empty()
+def answer(question: Question, preview: Callable[[Attribution], None] | None = None) -> Attribution | Refusal:
+    """The map, or the one line that says why there is none; a bar shows how far it is.
+
+    What takes its time is seen in coarse windows first, through ``preview``.
+    """
+    bar, place = st.empty(), st.empty()
     try:
+        if preview is not None and not cached.known(question) and (first := cached.coarse(question)) is not None:
+            rough = cached.explain(first)
+            with place.container():
+                note(f"coarse windows of {rough.params['window']} pixels first; finer ones follow")
+                preview(rough)
         return cached.explain(question, lambda done, total: bar.progress(done / total, f"{done} of {total}"))
     except XaiError as error:
         return Refusal(question.target, question.method, str(error))
     finally:
         bar.empty()
+        place.empty()
 
 
 def show_map(

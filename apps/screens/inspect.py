@@ -113,7 +113,7 @@ def show_maps(
     for question, slot in zip(questions, slots, strict=True):
         with slot:
             st.markdown(f"**{plain(question.method)}**")
-            results.append(result := answer(question))
+            results.append(result := answer(question, partial(show_rough, question.picture, prediction, blend)))
             if isinstance(result, Refusal):
                 refusal(result.error)
             elif not shared:
@@ -126,6 +126,10 @@ def show_maps(
     for _, result in made:
         show_made(questions[0].picture, result)
     return results
+
+
+def show_rough(shot: sources.Picture, prediction: Prediction, blend: float, result: Attribution) -> None:
+    show_map(shot, prediction, result, limit_of(result.values), blend, key="coarse")
 
 
 def offer(explanation: Explanation, questions: Sequence[Question], limit: float | None) -> None:

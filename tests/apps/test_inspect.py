@@ -134,6 +134,31 @@ def test_settings_reach_the_method_and_the_command() -> None:
     assert "--set occlusion.stride=48 --set occlusion.window=48" in words(app)
 
 
+def test_coarse_windows_are_seen_first_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def slow(model: Any, image: torch.Tensor, decisions: Any, generator: Any, *, window: int = 0, stride: int = 0) -> Maps:
+        asked.append((window, stride))
+        return Maps(torch.ones(len(decisions), *image.shape[-2:]), torch.ones(len(decisions)), used={"window": window})
+
+    monkeypatch.setitem(METHODS._entries, "slow", Method("slow", slow, "gradients", {"window": 0, "stride": 0}))
+    app = open_page(model=SEGMENTER, method=["slow"])
+    assert list(pictures(checked(app))) == ["picture", "map slow"]
+    field(app, "weak").set_value(30).run()
+    open_page(model=SEGMENTER, method=["slow"], set="slow.window=12")
+    assert asked == [(16, 16), (0, 0), (24, 24), (12, 0)]
+
+
+def test_the_address_says_what_is_seen() -> None:
+    app = open_page(model=SEGMENTER, data="scenes:val", item="7")
+    assert "val-00007" in words(app)
+    field(app, "item").set_value(3).run()
+    assert "val-00003" in words(app) and app.query_params["item"] == "3"
+    assert app.query_params["data"] == "scenes:val"
+    for wrong in ("many", "-1", "999", "²"):
+        assert opened("inspect", model=SEGMENTER, method=["saliency"], item=wrong).query_params["item"] == str(199 * (wrong == "999"))
+
+
 def png(size: tuple[int, int]) -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise(size, 60).convert("RGB").save(buffer, "png")
