@@ -19,6 +19,9 @@ NEAR = 0.5
 """IoU from which a box counts as found."""
 
 
+WITHIN_REACH = 0.2
+"""IoU from which regression may turn a proposal into the box of an object."""
+
 SHIFTS, SCALES = (-0.15, 0.0, 0.15), (0.8, 1.0, 1.25)
 """By which shares of their sides boxes are moved, and by what they are scaled; all of these overlap the box they come from."""
 
@@ -79,3 +82,8 @@ def around(boxes: Tensor) -> Tensor:
     sides, centres = boxes[:, None, 2:] - boxes[:, None, :2], (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
     centres, halves = centres + moves[:, 1:] * sides, moves[:, :1] * sides / 2
     return torch.cat([centres - halves, centres + halves], 2).flatten(0, 1)
+
+
+def near(proposals: Tensor, boxes: Tensor) -> Tensor:
+    """Those of the proposals (P, 4) that overlap one of the boxes (T, 4) by ``WITHIN_REACH`` or more."""
+    return proposals[(box_iou(proposals, boxes) >= WITHIN_REACH).any(1)]

@@ -21,7 +21,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from ..errors import ModelError
 from ..types import Decision, Prediction, Sample, Trace
 from .base import Adapter, as_found, check_images, read
-from .candidates import Candidates, around, missed, objects_of
+from .candidates import Candidates, around, missed, near, objects_of
 from .tracing import Judged, at_least_float32, check_trace, edge_move, lowered, only_resizing, onto_image, outputs_of, scale_of, traced
 
 
@@ -200,20 +200,19 @@ class TwoStageModel(Adapter):
     def candidates(self, images: Tensor, samples: Sequence[Sample] | None = None) -> list[Candidates]:
         """Of each image what the second stage says of its proposals, which are constants as in training.
 
-        Where they come from outside the network, true boxes moved and scaled a little stand for them if ``samples`` are given: the
-        search takes longer than the network, and an attack asks at every step.
+        Where they are searched for outside the network and ``samples`` are given, those near the samples' objects, and true boxes
+        moved and scaled a little: what the search finds once it has moved on, an attack has then met already.
         """
         batch, features = self._features(self.normalise(images))
-        if samples is None or isinstance(self.module.rpn, RegionProposalNetwork):
-            with torch.no_grad():
-                proposals, _ = self.module.rpn(batch, features, None)
-        else:
-            scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1]))).to(batch.tensors)
-            proposals = [around(objects_of(sample, batch.tensors)[0] * scale) for sample in samples]
+        scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1]))).to(batch.tensors)
+        with torch.no_grad():
+            proposals, _ = self.module.rpn(batch, features, None)
+        if samples is not None and not isinstance(self.module.rpn, RegionProposalNetwork):
+            places = [objects_of(sample, batch.tensors)[0] * scale for sample in samples]
+            proposals = [torch.cat([around(some), near(found, some)]) for found, some in zip(proposals, places, strict=True)]
         logits, deltas = self._second_stage(features, proposals, batch)
         own = getattr(self.module.roi_heads, "class_scores", None)
         logs = logits.log_softmax(-1) if own is None else own(logits).clamp(min=1e-30).log()
-        scale = scale_of(batch.image_sizes[0], (int(images.shape[-2]), int(images.shape[-1]))).to(deltas)
         boxes, counts = self.module.roi_heads.box_coder.decode(deltas, proposals) / scale, [len(each) for each in proposals]
         return [Candidates(*each) for each in zip(boxes[:, 1:].split(counts), logs[:, 1:].split(counts), strict=True)]
 
