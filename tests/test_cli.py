@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from xaitools.cli import main
+from xaitools.cli import cli, main
+from xaitools.cli.arguments import LocalPath
 
 SCENES = "scenes:test?n=3"
 SEGMENTER, DETECTOR = "unet-scenes", "faster-rcnn-scenes"
@@ -43,6 +44,18 @@ def one_line(result: tuple[int, str, str], word: str) -> None:
     status, out, err = result
     assert (status, out) == (2, "") and len(err.strip().splitlines()) == 1, result
     assert err.startswith("xaitools: ") and "Traceback" not in err and re.search(word, err), err
+
+
+def test_only_runs_go_to_an_object_store():
+    """An address in place of a path would become a folder called s3: without a word."""
+    kinds = {(name, each.name): each.type for name, one in cli.commands.items() for each in one.params if each.name in ("out", "runs")}
+    runs = [key for key, kind in kinds.items() if not isinstance(kind, LocalPath)]
+    assert runs == [("audit", "out"), ("probe", "out")] and len(kinds) > 10
+
+
+def test_an_address_in_place_of_a_path(run):
+    one_line(run("demo", "--out", "s3://bucket/demo"), "s3://bucket/demo.*expected a path on this machine")
+    assert not Path("s3:").exists()
 
 
 @pytest.mark.parametrize(("model", "target"), [(SEGMENTER, "top"), (DETECTOR, "box:0")])

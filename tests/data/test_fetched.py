@@ -48,6 +48,12 @@ def far(tmp_path, monkeypatch) -> Counting:
     return store
 
 
+def test_drawn_scenes_are_in_no_store(far) -> None:
+    with pytest.raises(DataError, match="unknown split 's3://bucket/data'"):
+        load_dataset(f"scenes:{URI}")
+    assert not far.reads and not cache_root().exists()
+
+
 def written(layout: str, root: Path) -> None:
     cut = "" if layout == "folder" else "&crop=32"
     write_dataset({split: load_dataset(text.replace(cut, "") if cut else text) for split, text in SMALL.items()}, layout, root)

@@ -7,7 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from ..errors import XaiError
+
+
+class LocalPath(click.ParamType):
+    """A path on this machine: an address would become a folder called ``s3:``."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from ..stores import is_uri
+
+        if is_uri(value):
+            self.fail(
+                f"{value!r}: expected a path on this machine; the folders of probe and audit alone may lie in an object store", param, ctx
+            )
+        return Path(value)
+
+
+PATH = LocalPath()
 
 
 def loaded_model(name: str, device: str, options: Mapping[str, str], threads: int = 0) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from ..files import plain
+from .arguments import PATH
 from .progress import ProgressFile
 
 
@@ -25,9 +26,7 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
         click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1)),
         click.option("--json", "as_json", is_flag=True, help="Standard output is exactly one JSON document."),
-        click.option(
-            "--progress", "progress_file", type=click.Path(path_type=Path), metavar="FILE", help="Writes into FILE how far it is."
-        ),
+        click.option("--progress", "progress_file", type=PATH, metavar="FILE", help="Writes into FILE how far it is."),
     ):
         command = option(command)
     return command
@@ -65,9 +64,7 @@ def at_large(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-with_classes_map = click.option(
-    "--classes-map", type=click.Path(path_type=Path), metavar="FILE.csv", help="Lines 'model class, data class', where names differ."
-)
+with_classes_map = click.option("--classes-map", type=PATH, metavar="FILE.csv", help="Lines 'model class, data class', where names differ.")
 
 
 def judging(command: Callable[..., None]) -> Callable[..., None]:
@@ -75,7 +72,7 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         with_classes_map,
         click.option("--cluster", metavar="COLUMN|REGEX", help="What the bootstrap draws: a column of --groups, or a group in the ids."),
-        click.option("--groups", type=click.Path(path_type=Path), metavar="FILE.csv", help="Lines 'item id, group': worst group and gap."),
+        click.option("--groups", type=PATH, metavar="FILE.csv", help="Lines 'item id, group': worst group and gap."),
     ):
         command = option(command)
     return command

@@ -81,6 +81,10 @@ class Writer(Protocol):
         ...
 
 
+DRAWN = "scenes"
+"""The layout without a folder."""
+
+
 def load_dataset(text: str, told: Callable[[int, int], None] | None = None) -> Dataset:
     """The dataset that ``text`` names.
 
@@ -102,7 +106,7 @@ def load_dataset(text: str, told: Callable[[int, int], None] | None = None) -> D
     splits = split.split("+") if split else []
     each_of: Sequence[str | None] = splits or [None]
     here = path
-    if is_uri(path):
+    if is_uri(path) and layout != DRAWN:
         from .fetched import fetched
 
         here = str(fetched(path, layout, splits, told))

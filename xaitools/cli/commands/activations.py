@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..arguments import at_commas, loaded_model, parsed_settings
+from ..arguments import PATH, at_commas, loaded_model, parsed_settings
 from ..session import Session, common, one_by_one, with_session
 
 
@@ -16,7 +16,7 @@ from ..session import Session, common, one_by_one, with_session
 @click.option("--layer", help="A module of the network (default: the end of the encoder).")
 @click.option("--feature", "features", type=click.IntRange(0), multiple=True, help="A map; may be repeated (default: the six strongest).")
 @click.option("--top", type=click.IntRange(1, 100), default=9, show_default=True, help="Images of each map.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for activations.json and the figure.")
+@click.option("--out", type=PATH, required=True, help="Folder for activations.json and the figure.")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @one_by_one
 @common

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..arguments import at_commas, loaded_model, parsed_settings
+from ..arguments import PATH, at_commas, loaded_model, parsed_settings
 from ..session import Session, common, running, with_classes_map, with_session
 
 
@@ -14,7 +14,7 @@ from ..session import Session, common, running, with_classes_map, with_session
 @click.argument("dataset")
 @click.option("--model", "model_name", required=True, help="A model string, e.g. unet-scenes.")
 @click.option("--method", "methods", multiple=True, required=True, help="One or more, separated by commas.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for assess.json, the tables and the figure.")
+@click.option("--out", type=PATH, required=True, help="Folder for assess.json, the tables and the figure.")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @click.option("--most", type=click.IntRange(1, 20), default=2, show_default=True, help="Decisions explained in one image.")
 @click.option("--resume", is_flag=True, help="Go on with the same assessment.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..arguments import at_commas, loaded_model, parsed_settings
+from ..arguments import PATH, at_commas, loaded_model, parsed_settings
 from ..session import Session, common, with_classes_map, with_session
 
 
@@ -18,7 +18,7 @@ from ..session import Session, common, with_classes_map, with_session
 @click.option("--severity", default=5, show_default=True, type=click.IntRange(1, 5), help="5 is a radius of 8/255.")
 @click.option("--target", "targets", multiple=True, help="What to explain (default top); may be repeated.")
 @click.option("--method", "methods", multiple=True, help="One or more, separated by commas (default lrp).")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for images, figure, maps and attack.json.")
+@click.option("--out", type=PATH, required=True, help="Folder for images, figure, maps and attack.json.")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A parameter; may be repeated.")
 @with_classes_map

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from ..arguments import at_commas, loaded_model, parsed_settings
+from ..arguments import PATH, at_commas, loaded_model, parsed_settings
 from ..session import Session, common, running, with_session
 
 
 @click.command()
 @click.option("--model", "model_names", multiple=True, required=True, help="Repeat it: the first is what the others are compared with.")
 @click.option("--data", help="A dataset for all (default: each model's own test split, as its card states).")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for compare.json, tables and figures.")
+@click.option("--out", type=PATH, required=True, help="Folder for compare.json, tables and figures.")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @click.option("--rounds", type=click.IntRange(3, 1000), default=15, show_default=True, help="So often the time of each is taken.")
 @running

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from ..arguments import at_commas, loaded_model, parsed_settings
+from ..arguments import PATH, at_commas, loaded_model, parsed_settings
 from ..session import Session, common, running, with_classes_map, with_session
 
 
 @click.command()
 @click.argument("dataset")
 @click.option("--model", "model_name", required=True, help="A model string, e.g. unet-scenes.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for counterfactual.json, the tables and the figure.")
+@click.option("--out", type=PATH, required=True, help="Folder for counterfactual.json, the tables and the figure.")
 @click.option("--score", help="logit, probability, margin or found (default: margin for boxes, else logit; found for black boxes).")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @click.option("--resume", is_flag=True, help="Go on with the same table.")

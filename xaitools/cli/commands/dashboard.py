@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from ...errors import XaiError
+from ..arguments import PATH
 from ..session import Session, common, with_session
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the probes and audits it starts."
-)
+@click.option("--runs", type=PATH, default=Path("runs"), show_default=True, help="Folder of the probes and audits it starts.")
 @click.option("--allow-python", is_flag=True, help="Open every model string, also those that run code or fetch weights.")
 @common
 @with_session

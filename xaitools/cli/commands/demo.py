@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from ..arguments import PATH
 from ..session import Session, common, with_session
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option("--out", type=PATH, default=Path("demo"), show_default=True)
 @common
 @with_session
 def command(session: Session, out: Path, seed: int, device: str) -> None:

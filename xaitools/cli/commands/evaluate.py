@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..arguments import in_words, loaded_model, parsed_settings
+from ..arguments import PATH, in_words, loaded_model, parsed_settings
 from ..session import Session, common, judging, running, with_session
 
 Facts = Mapping[str, Any]
@@ -17,9 +17,7 @@ Facts = Mapping[str, Any]
 @click.command()
 @click.argument("dataset")
 @click.option("--model", "model_name", help="A model string, e.g. unet-scenes.")
-@click.option(
-    "--predictions", type=click.Path(path_type=Path), help="In place of --model: .txt or .png files by image id, or COCO results."
-)
+@click.option("--predictions", type=PATH, help="In place of --model: .txt or .png files by image id, or COCO results.")
 @click.option("--iou", default="0.5", show_default=True, help="Of boxes: a level, several with commas, or FIRST:LAST:STEP.")
 @click.option(
     "--score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="From which a box counts in precision and recall."

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ...errors import PlanError, XaiError
-from ..arguments import at_commas, loaded_model, named_pictures, parsed_settings
+from ..arguments import PATH, at_commas, loaded_model, named_pictures, parsed_settings
 from ..session import Session, common, with_session
 
 
@@ -18,7 +18,7 @@ from ..session import Session, common, with_session
 @click.option("--model", "model_name", required=True, help="A model string, e.g. unet-scenes.")
 @click.option("--target", "targets", multiple=True, help="What to explain (default top); may be repeated.")
 @click.option("--method", "methods", multiple=True, help="One or more, separated by commas (default lrp).")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the figure, the maps and explanation.json.")
+@click.option("--out", type=PATH, help="Folder for the figure, the maps and explanation.json.")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @click.option("--layout", type=click.Choice(["single", "sheet"]), default="single", show_default=True)
 @click.option("--scale", help="Colour limits: shared (the default of a sheet), each (of single figures), or a number.")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from ..arguments import at_commas, loaded_model, parsed_settings
+from ..arguments import PATH, at_commas, loaded_model, parsed_settings
 from ..session import Session, common, running, with_classes_map, with_session
 
 
 @click.command()
 @click.argument("dataset")
 @click.option("--model", "model_name", required=True, help="The model that was audited.")
-@click.option("--audit", "audited", type=click.Path(path_type=Path), required=True, help="The --out of xaitools audit.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for repair.csv, repair.json and the figure.")
+@click.option("--audit", "audited", type=PATH, required=True, help="The --out of xaitools audit.")
+@click.option("--out", type=PATH, required=True, help="Folder for repair.csv, repair.json and the figure.")
 @click.option("--action", type=click.Choice(["mask", "drop", "weight"]), default="mask", show_default=True, help="What is done about it.")
 @click.option("--format", "formats", default="png", show_default=True, help="png, pdf, svg; several with commas.")
 @click.option("--resume", is_flag=True, help="Go on with the same images; another --action may be taken.")

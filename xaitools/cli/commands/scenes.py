@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from ..arguments import PATH
 from ..session import Session, common, with_session
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New or empty folder for the dataset.")
+@click.option("--out", type=PATH, required=True, help="New or empty folder for the dataset.")
 @click.option("--layout", required=True, help="camvid, cityscapes, coco, folder or voc.")
 @click.option("--n", default=200, show_default=True, help="Scenes in each split.")
 @click.option("--split", "splits", multiple=True, help="train, val or test; may be repeated (default: all three).")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from ..arguments import in_words
+from ..arguments import PATH, in_words
 from ..session import Session, common, with_session
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.argument("recipe", type=PATH)
+@click.option("--out", type=PATH, required=True)
 @click.option("--data", help="Root of the data sets, instead of $XAITOOLS_DATA.")
 @click.option("--resume", is_flag=True)
 @common
