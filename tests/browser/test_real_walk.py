@@ -48,10 +48,10 @@ def test_from_a_photograph_to_the_reason(page: Page, address: str, real: Photogr
         pytest.skip(f"no {real.folder} in the data folder; set XAITOOLS_DATA")
     if real.model not in zoo.names():
         pytest.skip(f"{real.model} is not in the zoo")
-    page.goto(f"{address}/?{urlencode({'model': real.model, 'data': real.data, 'item': 1, 'method': ['lrp', 'saliency']}, doseq=True)}")
+    page.goto(f"{address}/?{urlencode({'model': real.model, 'data': real.data, 'item': 3, 'method': ['lrp', 'saliency']}, doseq=True)}")
     for method in ("lrp", "saliency"):
         expect(stage(page, f"map-{method}")).to_be_visible()
-    before = alt(page, "map-lrp")
+    before, target = alt(page, "map-lrp"), page.get_by_label("Target", exact=True)
 
     if real.unit:
         page.locator(".st-key-click").get_by_text(real.unit, exact=True).click()
@@ -64,10 +64,10 @@ def test_from_a_photograph_to_the_reason(page: Page, address: str, real: Photogr
         place = stage(page).locator(".box:not(.chosen)").first.bounding_box()
         page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
         expect(page).to_have_url(re.compile(r"target=box%3A\d+|target=box:\d+"))
+        expect(base(page, "map-saliency")).to_have_attribute("alt", re.compile(rf"map for {target.input_value()}:"))
         settled(page)
         page.get_by_label("Explain its", exact=True).click()
         page.get_by_role("option", name=real.part, exact=True).click()
-    target = page.get_by_label("Target", exact=True)
     expect(target).to_have_value(re.compile(f"^{real.target}$"))
     for method in ("lrp", "saliency"):
         expect(base(page, f"map-{method}")).to_have_attribute("alt", re.compile(f"map for {re.escape(target.input_value())}:"))
