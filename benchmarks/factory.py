@@ -247,7 +247,7 @@ def audited(recipe: Recipe, model: Adapter) -> dict[str, Any]:
 
 
 Step = Callable[[Recipe, Adapter], dict[str, Any]]
-STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 3), "audited": (audited, 6)}
+STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 3), "audited": (audited, 7)}
 """Name to function and version."""
 
 

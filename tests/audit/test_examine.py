@@ -11,7 +11,7 @@ from tests.audit.test_shift import Tagged, corner
 from tests.probes.toys import CLASSES, Boxes, Shapes, reader
 from xaitools.adapters import SegmentationModel
 from xaitools.audit.examine import audit
-from xaitools.audit.verdict import QUESTIONS, TRACES, Case, Measured, cases, finding
+from xaitools.audit.verdict import AGREED, QUESTIONS, TRACES, Case, Measured, cases, finding
 from xaitools.data.writing import write_dataset
 from xaitools.errors import DataError, PlanError, XaiError
 from xaitools.probes import CUES
@@ -126,6 +126,14 @@ def asked(**causes):
 
 def judged(report):
     return {case.family: finding(case, False)["verdict"] for case in cases(report)}
+
+
+@pytest.mark.parametrize(("agreed", "verdict"), [((0.01, 0.1), "relies"), ((-0.02, 0.08), "no evidence"), ((-0.02, 0.2), "undecided")])
+def test_the_colours_of_another_background_are_no_light(agreed, verdict):
+    report = asked(domain=(0.2, 0.3))
+    row = report["probes"][QUESTIONS["domain"]]
+    report["probes"][AGREED] = row | {"primary": {"drop": sum(agreed) / 2, "ci": list(agreed)}}
+    assert judged(report) == dict.fromkeys(CUES, "no evidence") | {"domain": verdict}
 
 
 def test_of_cues_that_come_along_with_each_other_the_costlier_is_blamed():

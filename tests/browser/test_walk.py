@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.walking import alt, base, frame, stage
+from tests.browser.walking import alt, base, choose, frame, stage
 
 pytestmark = pytest.mark.browser
 
@@ -21,14 +21,6 @@ def target(page: Page) -> Locator:
 def open_inspect(page: Page, address: str, **query: str) -> None:
     page.goto(address + "/?" + "&".join(f"{key}={value}" for key, value in query.items()))
     expect(stage(page)).to_be_visible()
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    field = page.get_by_label(label, exact=True)
-    field.scroll_into_view_if_needed()
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # a scroll closes an open list
-    field.click()
-    page.get_by_role("option", name=re.compile(option)).click()
 
 
 def test_from_a_click_on_a_box_to_a_figure(page: Page, address: str, models: tuple[str, str], tmp_path: Path) -> None:

@@ -38,6 +38,15 @@ def alt(page: Page, key: str = "picture") -> str:
     return base(page, key).get_attribute("alt") or ""
 
 
+def choose(page: Page, label: str, option: str) -> None:
+    """An option of a list, by a regular expression."""
+    field = page.get_by_label(label, exact=True)
+    field.scroll_into_view_if_needed()
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # a scroll closes an open list
+    field.click()
+    page.get_by_role("option", name=re.compile(option)).click()
+
+
 def look(page: Page, folder: Path, name: str, sizes: list[tuple[str, int]] = SIZES, height: int = 1400) -> None:
     """Pictures of the page as it is, for people; nothing may reach beyond its sides."""
     for scheme, width in sizes:

@@ -134,7 +134,8 @@ def test_colours_come_from_an_image_of_the_same_class_or_of_another():
     where = Context(Shapes(12), reader("object"))
     for index in range(4):
         before = where.dataset[index]
-        for name, same in (("colour_same", True), ("colour_other", False), ("light_same", True), ("light_other", False)):
+        kinds = [f"{name}_{which}" for name in ("colour", "light", "light_agreed") for which in ("same", "other")]
+        for name, same in zip(kinds, [True, False] * 3, strict=True):
             for by in ("truth", "model"):
                 donor = where.dataset.ids.index(apply(name, before, where, PROBES[name].severity(5), by=by).tags["donor"])
                 assert (donor % 2 == index % 2) is same and donor != index
@@ -164,3 +165,6 @@ def test_light_is_a_plane_in_logarithms_on_each_object_and_behind_them():
     after = _relit(before, where, donor, where)
     assert torch.allclose(after.image, wanted.image, atol=1e-5) and not torch.allclose(before.image, wanted.image, atol=0.05)
     assert torch.allclose(_relit(before, where, before, where).image, before.image, atol=1e-5)
+    # levels fall by 0.6 behind and 0.5 on the object, slopes go different ways
+    darker = lit("a", (4, 4, 16, 16), (-1.4, 0.1, 0.0), (-1.0, -0.1, 0.2))
+    assert torch.allclose(_relit(before, where, donor, where, agreed=True).image, darker.image, atol=1e-5)

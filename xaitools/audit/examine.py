@@ -30,7 +30,7 @@ from .spots import NOWHERE, SPOT, measure_spots, piece_of
 from .spray import spray
 from .tally import Facts
 from .transplant import transplant
-from .verdict import ERRORS, QUESTIONS, TURNS, cases, finding
+from .verdict import AGREED, ERRORS, QUESTIONS, TURNS, cases, finding
 
 EXPLAINED = 100
 """Images whose decisions are explained: a map costs as much as several predictions."""
@@ -70,7 +70,7 @@ def audit(
         raise XaiError(f"explained={explained}: expected at least 1 image")
     families = [family for family in FAMILIES if robustness or family in CUES]
     further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
-    probes, options = [*families, *QUESTIONS.values(), *TURNS], {**options, "further": further}
+    probes, options = [*families, *QUESTIONS.values(), AGREED, *TURNS], {**options, "further": further}
     plan, context = make_plan(model, dataset, probes, **options)
     wanted = _explained(plan, explained)
     first, total = steps(plan), steps(plan) + 3 * len(wanted)

@@ -33,6 +33,10 @@ TURNS = ("object_rotate", "object_rotate_90", "object_rotate_150")
 """Of pose the least costly of these and the question counts: a model may not know every turn, but one that goes by the pose of a class
 minds all."""
 
+AGREED = "light_agreed.gap"
+"""Of domain this counts in place of the question where it costs nothing beyond chance: what an image of another class lends may be the
+colours of another kind of background, which do not lie on objects too."""
+
 SHADED = 0.5
 """Share of what exchanged backgrounds cost from which on a loss by turned objects says that it is the light: that lies on objects as
 well as behind them, while a model that goes by backgrounds does not mind how objects are turned."""
@@ -217,6 +221,8 @@ def _case(report: Facts, family: str) -> Case:
         asked = (name, *TURNS)
         known = [each for each in asked if _asked(report, each)]
         name = min(known, key=lambda each: report["probes"][each]["primary"]["drop"], default=name)
+    if family == "domain" and _asked(report, AGREED) and report["probes"][AGREED]["primary"]["ci"][0] <= 0:
+        name = AGREED
     row = report["probes"].get(name)
     if family in ("artifact", "cooccurrence"):
         return _local(report, family, row)
@@ -310,7 +316,7 @@ def _clusters(report: Facts) -> list[str]:
 
 def _supporting(report: Facts, family: str, asked: str) -> list[str]:
     """What the family's other probes cost; they support, and decide nothing."""
-    rows = {name: row for name, row in report["probes"].items() if row["family"] == family and name not in (asked, QUESTIONS[family])}
+    rows = {name: row for name, row in report["probes"].items() if row["family"] == family and name != (asked or QUESTIONS[family])}
     return [
         f"{name} costs {_told(row['primary'])}" for name, row in rows.items() if row["primary"]["drop"] is not None and "measure" not in row
     ]

@@ -226,19 +226,58 @@ contrast(
 )
 
 
-def _relit(sample: Sample, context: Context, other: Sample, where: Context) -> Sample:
-    """The largest object of ``other`` lends its light to all objects."""
+@probe("light_agreed_same", family="domain", needs=("objects", "donors"), degrees=False)
+def light_agreed_same(
+    sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "truth"
+) -> Sample:
+    """As ``light_same``, but objects change only as far as what is behind them changes too, and the other way round.
+
+    Light lies on both alike.  The colours of another kind of background do not, and are none.
+    """
+    pool, index = context.donor(sample, generator, donors, by, [operator.eq])
+    return _relit(sample, context, pool.context.dataset[index], pool.context, agreed=True)
+
+
+@probe("light_agreed_other", family="domain", needs=("objects", "donors"), degrees=False)
+def light_agreed_other(
+    sample: Sample, severity: int, generator: np.random.Generator, context: Context, *, donors: str = "", by: str = "truth"
+) -> Sample:
+    """As ``light_agreed_same``, of an image of another class."""
+    pool, index = context.donor(sample, generator, donors, by, [operator.ne])
+    return _relit(sample, context, pool.context.dataset[index], pool.context, agreed=True)
+
+
+contrast(
+    "light_agreed.gap",
+    of="light_agreed_other",
+    against="light_agreed_same",
+    about="As light.gap, in so far as objects and what is behind them agree on the change.",
+)
+
+
+def _relit(sample: Sample, context: Context, other: Sample, where: Context, agreed: bool = False) -> Sample:
+    """The largest object of ``other`` lends its light to all objects; if ``agreed``, as far as the background bears it out."""
     masks, lenders = context.objects(sample), where.objects(other)
     if not len(masks) or not len(lenders):
         raise DataError("no object in this image, or in the one whose light it should have")
-    lender = lenders[int(lenders.sum((1, 2)).argmax())]
+    behind, lit = ~masks.any(0), ~lenders.any(0)
+    if agreed and not (bool(behind.any()) and bool(lit.any())):
+        raise DataError("nothing is seen behind the objects in this image, or in the one whose light it should have")
+    lender, largest = (each[int(each.sum((1, 2)).argmax())] for each in (lenders, masks))
     own, aim = (each.clamp(min=DARKEST).log() for each in (sample.image, other.image))
     image = own.clone()
-    for mask, lit in [(~masks.any(0), ~lenders.any(0)), *((mask, lender) for mask in masks)]:
-        if bool(mask.any()) and bool(lit.any()):
-            places = _around_the_middle(mask)
-            image[:, mask] = own[:, mask] + (places @ (_plane(aim, lit) - _plane(own, mask))).T.to(image)
+    for mask, source, witness in [(behind, lit, (largest, lender)), *((mask, lender, (behind, lit)) for mask in masks)]:
+        if bool(mask.any()) and bool(source.any()):
+            change = _plane(aim, source) - _plane(own, mask)
+            if agreed:
+                change = _common(change, _plane(aim, witness[1]) - _plane(own, witness[0]))
+            image[:, mask] = own[:, mask] + (_around_the_middle(mask) @ change).T.to(image)
     return replace(sample, image=image.exp().clamp(0, 1), tags={**sample.tags, "donor": other.id})
+
+
+def _common(one: Tensor, other: Tensor) -> Tensor:
+    """Of two numbers of one sign the smaller, else 0."""
+    return torch.where(one * other > 0, torch.where(one.abs() < other.abs(), one, other), 0.0)
 
 
 def _plane(values: Tensor, mask: Tensor) -> Tensor:
