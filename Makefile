@@ -20,8 +20,13 @@ lint: .venv/ready
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore=tests/browser/test_walk.py
 
-check: lint
+check: lint .venv/ray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# of no use to most, and large
+.venv/ray: .venv/ready
+	.venv/tools/bin/uv pip install -q --python $(BIN)/python -c constraints.txt -e ".[test,ray]"
+	touch $@
 
 distortion: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/distortion.py

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.environments import interpreter
 from xaitools.stores import Store, opened
 
 NOBODY = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -47,11 +46,13 @@ def free_port() -> int:
 
 @contextmanager
 def served(**settings: str) -> Iterator[Server]:
-    """The server while it is needed; skips where moto or Flask is missing."""
-    if any(importlib.util.find_spec(name) is None for name in ("moto", "flask", "flask_cors")):
-        pytest.skip("a real object store needs moto; pip install 'moto[s3]' flask flask-cors")
+    """The server while it is needed; skips where its environment cannot be made."""
+    try:
+        python = interpreter("moto", "moto[s3]==5.2.5", "flask>=3", "flask-cors>=5")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a real object store needs moto in an environment of its own, which could not be made: {error}")
     port = free_port()
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [str(python), "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60

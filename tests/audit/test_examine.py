@@ -128,7 +128,7 @@ def judged(report):
     return {case.family: finding(case, False)["verdict"] for case in cases(report)}
 
 
-@pytest.mark.parametrize(("agreed", "verdict"), [((0.01, 0.1), "relies"), ((-0.02, 0.08), "no evidence"), ((-0.02, 0.2), "undecided")])
+@pytest.mark.parametrize(("agreed", "verdict"), [((0.06, 0.15), "relies"), ((-0.02, 0.08), "no evidence"), ((0.02, 0.2), "undecided")])
 def test_the_colours_of_another_background_are_no_light(agreed, verdict):
     report = asked(domain=(0.2, 0.3))
     row = report["probes"][QUESTIONS["domain"]]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,13 +14,11 @@ import numpy as np
 import torch
 
 from tests.compare_imagecorruptions.theirs import SEVERITIES, get, put, seed_of
+from tests.environments import interpreter
 from xaitools.probes import PROBES
 from xaitools.types import Sample
 
-ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / ".venv" / "imagecorruptions"
 THEIRS = Path(__file__).with_name("theirs.py")
-REQUIREMENT = "imagecorruptions-imaug==1.1.5"
 
 NAMES = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost", "fog",
@@ -43,14 +39,9 @@ def ours(name: str) -> Any:
     return PROBES[f"distortion.{name}" if name in ("fog", "snow") else name]
 
 
-def environment(home: Path = HOME) -> Path:
-    """Its interpreter; the environment is made on the first call.  Raises OSError or CalledProcessError where that fails."""
-    python = home / "bin" / "python"
-    if not python.exists() or subprocess.run([python, "-c", "import imagecorruptions"], capture_output=True).returncode:
-        tool = shutil.which("uv") or str(ROOT / ".venv" / "tools" / "bin" / "uv")
-        subprocess.run([tool, "venv", "-q", "--allow-existing", "--python", sys.executable, home], check=True)
-        subprocess.run([tool, "pip", "install", "-q", "--python", python, REQUIREMENT], check=True)
-    return python
+def environment() -> Path:
+    """The interpreter that has theirs, see ``interpreter``."""
+    return interpreter("imagecorruptions", "imagecorruptions-imaug==1.1.5")
 
 
 class Replay:

@@ -1,28 +1,30 @@
-"""Our corruptions against imagecorruptions-imaug, where ``make distortion`` has made its environment."""
+"""Our corruptions against imagecorruptions-imaug, which is put into an environment of its own."""
 
 from __future__ import annotations
+
+import subprocess
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.compare_imagecorruptions.side_by_side import DRAWN, HOME, MOMENTS, pairs
+from tests.compare_imagecorruptions.side_by_side import DRAWN, MOMENTS, environment, pairs
 
 pytestmark = pytest.mark.long
-PYTHON = HOME / "bin" / "python"
 
 
-@pytest.mark.skipif(
-    not PYTHON.exists(), reason="imagecorruptions-imaug is not there; make distortion puts it into an environment of its own"
-)
 def test_corruptions_agree_with_imagecorruptions_at_equal_random_fields():
+    try:
+        python = environment()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"imagecorruptions-imaug needs an environment of its own, which could not be made: {error}")
     rng = np.random.default_rng(0)
     images = []
     for height, width in ((48, 80), (97, 61)):
         smooth = cv2.resize(rng.random((6, 8, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
         images.append(np.round((0.85 * smooth + 0.15 * rng.random((height, width, 3))).clip(0, 1) * 255).astype(np.uint8))
     found: dict[str, list[float]] = {}
-    for _, name, _, ours, theirs in pairs(PYTHON, images):
+    for _, name, _, ours, theirs in pairs(python, images):
         if name not in (*MOMENTS, *DRAWN):
             found.setdefault(name, []).append(float(np.abs(ours * 255 - theirs).mean()))
         elif name in MOMENTS:

@@ -33,9 +33,9 @@ TURNS = ("object_rotate", "object_rotate_90", "object_rotate_150")
 """Of pose the least costly of these and the question counts: a model may not know every turn, but one that goes by the pose of a class
 minds all."""
 
-AGREED = "light_agreed.gap"
-"""Of domain this counts in place of the question where it costs nothing beyond chance: what an image of another class lends may be the
-colours of another kind of background, which do not lie on objects too."""
+AGREED, AGREES = "light_agreed.gap", 0.05
+"""Of domain the first counts in place of the question unless its loss lies above the second: what an image of another class lends may be
+the colours of another kind of background, of which objects bear out little."""
 
 SHADED = 0.5
 """Share of what exchanged backgrounds cost from which on a loss by turned objects says that it is the light: that lies on objects as
@@ -221,7 +221,7 @@ def _case(report: Facts, family: str) -> Case:
         asked = (name, *TURNS)
         known = [each for each in asked if _asked(report, each)]
         name = min(known, key=lambda each: report["probes"][each]["primary"]["drop"], default=name)
-    if family == "domain" and _asked(report, AGREED) and report["probes"][AGREED]["primary"]["ci"][0] <= 0:
+    if family == "domain" and _asked(report, AGREED) and report["probes"][AGREED]["primary"]["ci"][0] <= AGREES:
         name = AGREED
     row = report["probes"].get(name)
     if family in ("artifact", "cooccurrence"):
