@@ -189,7 +189,8 @@ def _rule_text() -> str:
         "verdict comes from the models of other architectures and the verdicts on other families alone, so that at most 5 % of those "
         "models have a false alarm. By model: strong plants found, and honest models with any false alarm. What is no threshold (how a "
         "surface is exchanged, what counts as one place, which of two cues explains the other) was made with the first 111 of these models "
-        "in view, and with all of them how much of a change of light objects have to bear out, so the counts are a little kinder to the audit than other models would be."
+        "in view, and with all of them how much of a change of light objects have to bear out, so the counts are a "
+        "little kinder to the audit than other models would be."
     )
 
 
