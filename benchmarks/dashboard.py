@@ -28,7 +28,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from xaitools import zoo
 from xaitools.locations import data_root
 
-CLICKS = 50
+CLICKS, WHOLE = 50, 5
 TABS = 10
 CASES = {"unet-scenes": "scenes:test", "unet-camvid": "camvid:camvid#test", "faster-rcnn-bccd": "voc:bccd#test"}
 METHODS = ("saliency", "lrp")
@@ -137,15 +137,17 @@ def clicks(page: Page, address: str, model: str, method: str, times: int, first:
     return found
 
 
-def whole_map(page: Page, address: str, model: str) -> float:
-    """Seconds until occlusion's map of the first answer is there."""
-    visit(page, address, model, "saliency", 3)
+def occlusion(page: Page, address: str, model: str, item: int) -> tuple[float, float]:
+    """Seconds until occlusion's map of the first answer is there in coarse windows, and until it is there."""
+    visit(page, address, model, "saliency", item)
     wait(page, "map-saliency")
     settle(page)
     start = time.perf_counter()
-    visit(page, address, model, "occlusion", 3)
+    visit(page, address, model, "occlusion", item)
+    wait(page, "coarse-occlusion")
+    coarse = time.perf_counter() - start
     wait(page, "map-occlusion")
-    return time.perf_counter() - start
+    return coarse, time.perf_counter() - start
 
 
 def beside_occlusion(browser: Browser, address: str, times: int) -> tuple[list[float], int]:
@@ -191,7 +193,9 @@ def main(times: int) -> None:
             for method in METHODS:
                 print(row(f"click to map, {model}, {method}", clicks(page, address, model, method, times), "1 s"), flush=True)
         for model in models:
-            print(row(f"whole occlusion map, {model}", [whole_map(page, address, model)], "-"), flush=True)
+            coarse, whole = zip(*(occlusion(page, address, model, item) for item in range(3, 3 + WHOLE)), strict=True)
+            print(row(f"address to coarse occlusion map, {model}", coarse, "2 s"), flush=True)
+            print(row(f"address to whole occlusion map, {model}", whole, "-"), flush=True)
         if BUSY in models:
             found, running = beside_occlusion(browser, address, times)
             said = f"click to LRP map, {TABS} tabs open and one computing occlusion of {BUSY} ({running} of the clicks ended before it did)"
