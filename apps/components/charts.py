@@ -57,7 +57,8 @@ def drops(rows: Sequence[Facts], metric: str) -> dict[str, Any]:
         y["yOffset"] = {"field": "model", "sort": models}
         scale, field = {"domain": models, "range": list(CLASSES[: len(models)])}, "model"
     else:
-        scale, field = {"domain": list(KINDS), "range": [CUE, OTHER]}, "kind"
+        seen = {kind: colour for kind, colour in zip(KINDS, (CUE, OTHER), strict=True) if any(row["kind"] == kind for row in rows)}
+        scale, field = {"domain": list(seen), "range": list(seen.values())}, "kind"
     colour = {"field": field, "type": "nominal", "scale": scale, "title": None, "legend": {"orient": "top", "labelLimit": 400}}
     x = {"type": "quantitative", "title": f"drop of {metric} in points, 95 % interval"}
     tips = [{"field": name} for name in ("model", "probe", "drop", "low", "high", "n", "reading")]
