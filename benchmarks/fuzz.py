@@ -137,9 +137,9 @@ def by_hypothesis(reader: Reader, seconds: float, start: int = 0) -> Count:
         @settings(max_examples=200, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
         @given(inputs)
         def one(data: bytes) -> None:
+            count.add(reader.read, data)
             if time.monotonic() > end:
                 raise TimeoutError
-            count.add(reader.read, data)
 
         with suppress(TimeoutError):
             one()

@@ -20,7 +20,8 @@ PICTURES = (3, 7)
 
 
 OTHER = {"cooccurrence.remove", "cooccurrence.paste", "swap", "texture.gap", "mixed_rand", "mixed_next", "gap", "colour_other",
-         "domain.gap", "light_other", "light.gap", "pose_other", "pose.gap", "surface_same", "surface_other", "scored_subject"}  # fmt: skip
+         "domain.gap", "light_other", "light.gap", "light_agreed_other", "light_agreed.gap",
+         "pose_other", "pose.gap", "surface_same", "surface_other", "scored_subject"}  # fmt: skip
 MISSING = {"penn-fudan": OTHER, "coco-mini": {"surface_same", "pose_same"}}
 """Penn-Fudan has one class alone; of its many classes coco-mini has few images each."""
 
