@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
 
 from tests.detectors import fast_rcnn, model_of, rcnn
 from tests.nets import picture, settled
@@ -11,6 +12,7 @@ from xaitools.architectures.rcnn import Warp
 from xaitools.architectures.selective_search import ExactResize, SelectiveSearch
 from xaitools.targets import bind
 from xaitools.training.rcnn import finish
+from xaitools.types import Sample
 
 
 def scene():
@@ -104,6 +106,21 @@ def test_scores_of_rcnn_judge_each_class_alone():
     with torch.no_grad():
         above_nothing = model.scores(image, [decision]) - _nothing(model, image, prediction)
     assert float(prediction.scores[0]) == pytest.approx(float((4 * above_nothing).sigmoid()), abs=1e-5)
+
+
+def test_an_attack_meets_what_the_search_finds_near_an_object_in_the_image_as_it_is():
+    image, boxes = scene()
+    model = model_of(rcnn())
+    truth = Sample("x", image, boxes=boxes, labels=torch.tensor([0, 1]))
+    for x in (image, torch.full_like(image, 0.5)):  # in the second there is nothing to find
+        with torch.no_grad():
+            everything, known = (model.candidates(x[None], samples)[0].log_scores for samples in (None, [truth]))
+            batch, features = model._features(model.normalise(x[None]))
+            proposals = model.module.rpn(batch, features, None)[0][0]
+        within = (box_iou(proposals, boxes) >= 0.2).any(1)
+        assert len(known) == 2 * 27 + int(within.sum()) and len(everything) == len(proposals)
+        assert torch.allclose(known[2 * 27 :], everything[within], atol=1e-5)
+        assert bool(within.any()) is (x is image)
 
 
 def _nothing(model, image, prediction):

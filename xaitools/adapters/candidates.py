@@ -85,5 +85,10 @@ def around(boxes: Tensor) -> Tensor:
 
 
 def near(proposals: Tensor, boxes: Tensor) -> Tensor:
-    """Those of the proposals (P, 4) that overlap one of the boxes (T, 4) by ``WITHIN_REACH`` or more."""
+    """Those of the proposals (P, 4) that overlap one of the boxes (T, 4) by ``WITHIN_REACH`` or more.
+
+    >>> found = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 3.0], [0.0, 0.0, 10.0, 1.0]])
+    >>> near(found, found[:1])[:, 3]
+    tensor([10.,  3.])
+    """
     return proposals[(box_iou(proposals, boxes) >= WITHIN_REACH).any(1)]
