@@ -8,6 +8,7 @@ moves while a function is computed; a click that ends a run early leaves no entr
 from __future__ import annotations
 
 import io
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,8 +41,8 @@ from xaitools.zoo.bounded import bounded
 
 ROUNDS = 5
 """So often the time of each of several models is taken, in turn."""
-COARSER = 2
-"""So many times as wide are the windows of a first, coarse map."""
+FEW = 16
+"""No more windows than these has the first of the coarse maps."""
 AT_ONCE = 4
 """Images for which a sweep holds the model."""
 
@@ -135,17 +136,21 @@ def known(question: Question) -> bool:
     return True
 
 
-def coarse(question: Question) -> Question | None:
-    """The same question with windows ``COARSER`` times as wide that do not overlap, which takes about a sixteenth of the time.
+def coarser(question: Question) -> list[Question]:
+    """The same question with windows that do not overlap, each time half as wide; the first are at most ``FEW``.
 
-    None of methods that move no window.  Raises MethodError where the settings are none.
+    Empty of methods that move no window.  Raises MethodError where the settings are none.
     """
     values = parameters(METHODS[question.method], dict(question.params))
     if not {"window", "stride"} <= values.keys():
-        return None
-    window, _ = sides(question.picture.sample.image, values["window"], values["stride"], 1, question.method)
-    changed = dict(question.params) | dict.fromkeys(("window", "stride"), str(COARSER * window))
-    return replace(question, params=tuple(sorted(changed.items())))
+        return []
+    image = question.picture.sample.image
+    window, _ = sides(image, values["window"], values["stride"], 1, question.method)
+    wide = [2 * window]
+    while math.prod(-(-side // wide[0]) for side in image.shape[-2:]) > FEW:
+        wide.insert(0, 2 * wide[0])
+    every = dict(question.params)
+    return [replace(question, params=tuple(sorted((every | {"window": str(side), "stride": str(side)}).items()))) for side in wide]
 
 
 @lru_cache(maxsize=48)

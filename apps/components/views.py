@@ -136,14 +136,14 @@ def ink(colour: str) -> str:
 def answer(question: Question, preview: Callable[[Attribution], None] | None = None) -> Attribution | Refusal:
     """The map, or the one line that says why there is none; a bar shows how far it is.
 
-    What takes its time is seen in coarse windows first, through ``preview``.
+    What takes its time is seen in coarse windows first, then in finer ones, through ``preview``.
     """
     bar, place = st.empty(), st.empty()
     try:
-        if preview is not None and not cached.known(question) and (first := cached.coarse(question)) is not None:
-            rough = cached.explain(first)
+        for wide in cached.coarser(question) if preview is not None and not cached.known(question) else ():
+            rough = cached.explain(wide)
             with place.container():
-                note(f"coarse windows of {rough.params['window']} pixels first; finer ones follow")
+                note(f"windows of {rough.params['window']} pixels first; finer ones follow")
                 preview(rough)
         return cached.explain(question, lambda done, total: bar.progress(done / total, f"{done} of {total}"))
     except XaiError as error:

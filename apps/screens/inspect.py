@@ -129,7 +129,7 @@ def show_maps(
 
 
 def show_rough(shot: sources.Picture, prediction: Prediction, blend: float, result: Attribution) -> None:
-    show_map(shot, prediction, result, limit_of(result.values), blend, key="coarse")
+    show_map(shot, prediction, result, limit_of(result.values), blend, key=f"coarse {result.params['window']}")
 
 
 def offer(explanation: Explanation, questions: Sequence[Question], limit: float | None) -> None:

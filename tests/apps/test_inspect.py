@@ -146,7 +146,7 @@ def test_coarse_windows_are_seen_first_and_once(monkeypatch: pytest.MonkeyPatch)
     assert list(pictures(checked(app))) == ["picture", "map slow"]
     field(app, "weak").set_value(30).run()
     open_page(model=SEGMENTER, method=["slow"], set="slow.window=12")
-    assert asked == [(16, 16), (0, 0), (24, 24), (12, 0)]
+    assert asked == [(32, 32), (16, 16), (0, 0), (24, 24), (12, 0)]
 
 
 def test_the_address_says_what_is_seen() -> None:

@@ -229,7 +229,7 @@ def test_the_planted_cause_takes_the_mass():
     ("arguments", "error"),
     [
         ({"method": "lpr"}, "did you mean lrp"), ({"method": "occlusion", "windw": 3}, "no parameter 'windw'"),
-        ({"method": "occlusion", "window": "big"}, "whole number"), ({"method": "occlusion", "stride": -9}, "must be positive"),
+        ({"method": "occlusion", "window": "big"}, "whole number"), ({"method": "occlusion", "stride": -9}, "must not be negative"),
         ({"method": "occlusion", "fill": "purple"}, "expected mean"), ({"method": "occlusion", "score": "loud"}, "expected logit"),
     ],
 )  # fmt: skip

@@ -152,6 +152,17 @@ def test_no_answer_depends_on_the_batch_size(method, params, name):
         assert each.params.get("best_match") == one.params.get("best_match")
 
 
+@pytest.mark.parametrize(("side", "size"), [(40, 16), (180, 8), (300, 4)])
+@pytest.mark.parametrize("method", ["occlusion", "occlusion-drise", "drise"])
+def test_as_many_images_at_once_as_their_size_allows(method, side, size):
+    """Sixteen small ones or four large ones: larger batches are slower on a processor."""
+    seen, net = list[int](), nn.Conv2d(3, 2, 1)
+    net.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    model, params = SegmentationModel(net, CLASSES[:2]), {"masks": 20} if method == "drise" else {"window": side // 5, "stride": side // 5}
+    found = explain(model, picture(side, side), "pixel:9,9", method, **params)
+    assert found.params["batch_size"] == size == max(seen)
+
+
 LAMPS = torch.tensor([[8.0, 20, 20, 28], [16, 20, 28, 28], [30, 4, 40, 14], [2, 2, 12, 12]])
 """Two that overlap by a fifth of their union, one of the same class far away, and one of another class."""
 

@@ -16,7 +16,7 @@ from ..types import Decision
 from .base import Detail, Maps, Progress, method
 from .kept import Kept, keeping
 from .occlusion import still_found
-from .sweep import filled
+from .sweep import filled, passes
 
 CHECK = 200
 """Masks between two looks at the stability, whatever the size of a batch."""
@@ -52,7 +52,7 @@ def drise(
     stability: float = 0.8,
     keep: float = 0.5,
     fill: str = "mean",
-    batch_size: int = 16,
+    batch_size: int = 0,
     progress: Progress | None = None,
     kept: Kept | None = None,
 ) -> Maps:
@@ -80,7 +80,7 @@ def drise(
     scores = still_found(model, decisions, "drise")
     height, width = int(image.shape[-2]), int(image.shape[-1])
     _check(height, width, masks, grid, stability, keep, batch_size)
-    cell, size = min(height, width) / grid, min(batch_size, CHECK, masks)
+    cell, size = min(height, width) / grid, passes(image, batch_size, min(CHECK, masks))
     filling = filled(image, fill, math.ceil(cell), generator, "drise.fill")
     clean = scores(image.expand(size, -1, -1, -1))
     halves = [Moments.none(len(decisions), height, width) for _ in range(2)]
@@ -110,7 +110,7 @@ def drise(
             waiting = [row for row in waiting if not agreed[row] >= stability]
     moved = values.flatten(1).any(1).tolist()
     details = [_detail(*each, masks, stability) for each in zip(stops, agreed, moved, strict=True)]
-    return Maps(values, clean[:, 0], used={"score": "still found"}, details=details)
+    return Maps(values, clean[:, 0], used={"score": "still found", "batch_size": size}, details=details)
 
 
 def random_masks(count: int, height: int, width: int, cell: float, keep: float, generator: torch.Generator) -> Tensor:
@@ -199,9 +199,9 @@ def _down(share: float) -> str:
 
 
 def _check(height: int, width: int, masks: int, grid: int, stability: float, keep: float, batch_size: int) -> None:
-    if masks < 2 or batch_size < 1:
+    if masks < 2 or batch_size < 0:
         raise MethodError(
-            f"drise.masks={masks}, batch_size={batch_size}; expected at least 2 masks, one for each half, and 1 image at once"
+            f"drise.masks={masks}, batch_size={batch_size}; expected at least 2 masks, one for each half, and images at once or 0"
         )
     if not 1 <= grid <= min(height, width):
         raise MethodError(f"drise.grid={grid}; expected 1 to {min(height, width)} cells along the shorter side of an image {height, width}")

@@ -49,7 +49,7 @@ def occlusion(
     channels_last: bool = False,
     bf16: bool = False,
     coarse_to_fine: int = 0,
-    batch_size: int = 16,
+    batch_size: int = 0,
     progress: Progress | None = None,
     kept: Kept | None = None,
 ) -> Maps:
@@ -63,6 +63,7 @@ def occlusion(
     incremental     where it is worth it, compute again only what the window can change and the score can see, which agrees
                     with whole passes to 1e-4 (checked at three windows of each call); false: every window by a whole pass.
                     Targets that are far apart are swept one by one where that takes less
+    batch_size      windows at once; 0 chooses by the size of the image and by what is computed
 
     For more speed, with other numbers:
     channels_last   another layout in memory; moves scores in their last digits
@@ -116,7 +117,7 @@ def occlusion_drise(
     window: int = 0,
     stride: int = 0,
     fill: str = "mean",
-    batch_size: int = 16,
+    batch_size: int = 0,
     progress: Progress | None = None,
     kept: Kept | None = None,
 ) -> Maps:

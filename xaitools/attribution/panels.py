@@ -45,7 +45,7 @@ def occlusion_panels(
     fill: str = "mean",
     layer: str | None = None,
     feature: int = -1,
-    batch_size: int = 16,
+    batch_size: int = 0,
     progress: Progress | None = None,
 ) -> Maps:
     """Mean fall of the target's probability over the windows that hide a pixel, and what else the network does meanwhile.
@@ -101,7 +101,7 @@ def occlusion_panels(
         )  # fmt: skip
         details.append(Detail({"layer": watch.layer, "feature": watch.feature}, notes, panels=panels))
     scores = torch.stack([clean[k, decision.class_index, 0] for k, decision in enumerate(decisions)])
-    used = {"window": plan.window, "stride": plan.stride, "score": "probability"}
+    used = {"window": plan.window, "stride": plan.stride, "batch_size": plan.size, "score": "probability"}
     return Maps(spread(plan, falls), scores, used=used, details=details)
 
 
