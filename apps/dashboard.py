@@ -15,4 +15,8 @@ PAGES = ("inspect", "probe", "audit", "data", "compare", "about")
 st.set_page_config(page_title="xaitools", layout="wide")
 st.html(HERE / "dashboard.css")
 pages = [st.Page(HERE / "screens" / f"{name}.py", title=name.capitalize(), default=name == PAGES[0]) for name in PAGES]
-st.navigation(pages, position="top").run()
+try:
+    st.navigation(pages, position="top").run()
+except Exception as error:  # streamlit would show nothing at all: details of faults stay on the server
+    st.error(f"This page came to a fault of its own ({type(error).__name__}) that the server's terminal tells; reload it or choose anew.")
+    raise

@@ -16,6 +16,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tests.apps.pages import checked, field, opened, pictures, words
+from xaitools.locations import part
 from xaitools.metrics.maps import blurred, order
 from xaitools.types import Prediction
 
@@ -128,3 +129,15 @@ def test_what_a_method_made_is_shown_with_words_for_it(method: str) -> None:
     )
     [image] = app.get("image")
     assert f"{method} for box:0" in image.proto.imgs[0].alt
+
+
+def test_a_fault_of_ours_is_said_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit, told to keep details to itself, would leave half a page without a word."""
+    monkeypatch.setattr(cached, "explain", lambda *_: [][0])
+    app = AppTest.from_file(str(part("apps") / "dashboard.py"), default_timeout=200)
+    app.query_params.update({"model": SEGMENTER, "method": "saliency"})
+    app.run()
+    assert [each.value for each in app.error] == [
+        "This page came to a fault of its own (IndexError) that the server's terminal tells; reload it or choose anew."
+    ]
+    assert len(app.exception) == 1

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from xaitools.adapters import ClassificationModel, Fit, SegmentationModel
 from xaitools.adapters.tracing import onto_image
 from xaitools.architectures import ARCHITECTURES
 from xaitools.attribution import explain, explain_many
+from xaitools.attribution.smoothgrad import global_seed
 from xaitools.errors import MethodError
 
 FAMILY = ("smoothgrad", "integrated-gradients", "guided-backprop", "gradcam", "class-model")
@@ -311,3 +313,20 @@ def test_a_map_comes_back_through_the_transform_of_a_detector():
 def test_a_wrong_parameter_is_one_line(method, params, error):
     with pytest.raises(MethodError, match=error):
         explain(segmenter(), picture(), "top", method, **params)
+
+
+def test_one_thread_at_a_time_has_the_global_generator():
+    """Else the noise of one tab of the dashboard would depend on another's."""
+    drawn, cpu = list[torch.Tensor](), torch.device("cpu")
+
+    def other():
+        with global_seed(5, cpu):
+            drawn.append(torch.rand(3))
+
+    with global_seed(4, cpu):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)
+        assert not drawn and torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(4)))
+    thread.join()
+    assert torch.equal(drawn[0], torch.rand(3, generator=torch.Generator().manual_seed(5)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+import xaitools as xt
 from tests import nets
 from xaitools.adapters import SegmentationModel
+from xaitools.adapters.flops import flops
 from xaitools.metrics.cost import forward_flops, latencies, parameters, peak_memory, train_petaflop
 from xaitools.types import Prediction
 from xaitools.zoo import wrap
@@ -59,6 +63,25 @@ def test_a_detector_is_counted_down_to_its_heads():
     backbone = SegmentationModel(nn.Conv2d(3, 2, 1), CLASSES)
     assert forward_flops(model, nets.picture()) > forward_flops(backbone, nets.picture())
     assert peak_memory(model, nets.picture()) > sum(each.nbytes for each in model.module.parameters()) / 1e6
+
+
+@pytest.mark.parametrize("name", ["unet-scenes", "faster-rcnn-scenes", "yolo-scenes", "resnet-scenes", "torchvision:swin_t?weights=none"])
+def test_operations_are_those_of_torchs_own_counter(name):
+    model = xt.load_model(name)
+    image = nets.picture(64, 96)[None].float()
+    with FlopCounterMode(display=False) as theirs:
+        model.predict(image)
+    assert flops(lambda: model.predict(image)) == theirs.get_total_flops() > 1e6
+
+
+def test_counting_leaves_other_threads_alone():
+    """The hooks of torch's own counter broke relevance that another thread propagated meanwhile."""
+    model, image = nets.segmenter(), nets.picture()
+    alone = xt.explain(model, image, "top", "lrp").values
+    with ThreadPoolExecutor(1) as other:
+        meanwhile = []
+        flops(lambda: meanwhile.append(other.submit(xt.explain, model, image, "top", "lrp").result()))
+    assert torch.equal(meanwhile[0].values, alone)
 
 
 def test_what_cannot_be_seen_is_none_and_not_zero():

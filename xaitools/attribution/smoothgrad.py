@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -70,11 +71,17 @@ def smoothgrad(
     return Maps(torch.stack(gradients).abs().amax(1), torch.stack(scores), used={"batch_size": size})
 
 
+_ONE = threading.RLock()
+
+
 @contextmanager
 def global_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """The device's global generator starts from ``seed`` inside and goes on outside as if nothing had been drawn."""
+    """The device's global generator starts from ``seed`` inside and goes on outside as if nothing had been drawn.
+
+    One thread at a time: the generator is that of all of them.
+    """
     own = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(own, device_type=device.type if own else "cuda"):
+    with _ONE, torch.random.fork_rng(own, device_type=device.type if own else "cuda"):
         torch.default_generator.manual_seed(seed)
         for each in own:
             home = torch.get_device_module(each)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..adapters.base import Model
+from ..adapters.flops import flops
 
 MEGABYTE = 1e6
 TRAINING_TO_FORWARD = 3
@@ -37,7 +37,7 @@ def parameters(model: Model) -> int | None:
 
 
 def forward_flops(model: Model, image: Tensor) -> int | None:
-    """Floating-point operations of one prediction on ``image`` (3, H, W), by torch's counter; a multiply-add is two.
+    """Floating-point operations of one prediction on ``image`` (3, H, W), by torch's formulas; a multiply-add is two.
 
     It sees what the dispatcher sees; resizing, normalisation, activations and suppression of boxes are not counted.
 
@@ -47,10 +47,8 @@ def forward_flops(model: Model, image: Tensor) -> int | None:
     """
     if network(model) is None:
         return None
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        model.predict(image[None])
-    return counter.get_total_flops() or None
+    with torch.no_grad():
+        return flops(lambda: model.predict(image[None])) or None
 
 
 def peak_memory(model: Model, image: Tensor) -> float | None:

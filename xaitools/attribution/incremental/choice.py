@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from ...adapters.flops import flops
 from .branches import split
 from .graph import Graph, Untraceable, record
 from .plan import Plan, batches, make_plan
@@ -58,7 +58,7 @@ class Choice:
 
 def in_parts(scores: Score, image: Tensor, filling: Filling, places: Places, size: int, *, half: bool = False) -> Choice:
     """How windows at ``places``, in each of which its ``filling`` shows, are best swept in batches of ``size``."""
-    whole = _multiplications(scores, image) * len(places)
+    whole = flops(lambda: scores(image)) / 2 * len(places)
     dense = whole / RATE
     if whole < SMALL:
         return Choice(None, "whole passes, the model is small", dense)
@@ -82,7 +82,7 @@ def in_parts(scores: Score, image: Tensor, filling: Filling, places: Places, siz
 
 def apart(singles: Sequence[Score], together: Choice, image: Tensor, places: Places, size: int) -> bool:
     """Whether a sweep for each score alone takes less than ``together``: of targets that are far apart, few windows reach both."""
-    limit, tracing = together.seconds / ALONE, 4 * _multiplications(singles[0], image) / RATE
+    limit, tracing = together.seconds / ALONE, 2 * flops(lambda: singles[0](image)) / RATE
     if not together.planned or limit < 2 * len(singles) * tracing:
         return False
     for single in singles:
@@ -90,13 +90,6 @@ def apart(singles: Sequence[Score], together: Choice, image: Tensor, places: Pla
         if limit < 0:
             return False
     return True
-
-
-def _multiplications(scores: Score, image: Tensor) -> float:
-    counter = FlopCounterMode(display=False)
-    with counter:
-        scores(image)
-    return counter.get_total_flops() / 2
 
 
 def _planned(scores: Score, image: Tensor, places: Places) -> tuple[Graph, Plan]:
