@@ -111,7 +111,7 @@ def test_each_control_warns():
     assert "not deterministic" in _control_warnings(listed | {"identity": {"drop": -0.001, "ci": [-0.01, 0.0]}}, 0.03)[0]
     for name in ("reencode", "resize", "self_paste"):
         (words,) = _control_warnings(listed | {name: {"drop": 0.01, "ci": [0.0, 0.031]}}, 0.03)
-        assert words.startswith(f"control {name}: a drop of up to 0.031")
+        assert words.startswith(f"control {name}: a drop of up to 3.1 points")
         assert len(_control_warnings(listed | {name: {"drop": 0.01, "ci": None, "range": [0.0, 0.05]}}, 0.03)) == 1
     assert len(_control_warnings(listed, 0.015)) == 3
 

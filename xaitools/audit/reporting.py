@@ -216,11 +216,15 @@ def _size_warnings(tally: Tally, items: Sequence[str], value: float | None, floo
 def _control_warnings(listed: Mapping[str, Facts], margin: float) -> list[str]:
     found = []
     if listed["identity"]["drop"] not in (0.0, None):
-        found.append(f"the identity control lost {listed['identity']['drop']:.4f}; the model is not deterministic, trust no drop here")
+        found.append(
+            f"the identity control lost {100 * listed['identity']['drop']:.2g} points; the model is not deterministic, trust no drop here"
+        )
     for name, row in listed.items():
         upper = row["ci"] or row.get("range")
         if name != "identity" and upper is not None and upper[1] > margin:
-            found.append(f"control {name}: a drop of up to {upper[1]:.3f} cannot be ruled out, although the change should cost nothing")
+            found.append(
+                f"control {name}: a drop of up to {100 * upper[1]:.1f} points cannot be ruled out, although the change should cost nothing"
+            )
     return found
 
 

@@ -323,8 +323,8 @@ def _supporting(report: Facts, family: str, asked: str) -> list[str]:
 
 
 def _told(primary: Facts) -> str:
-    spread = "" if primary["ci"] is None else f" [{100 * primary['ci'][0]:.1f}, {100 * primary['ci'][1]:.1f}]"
-    return f"{100 * primary['drop']:.1f} points{spread}"
+    spread = "" if primary["ci"] is None else f" [{100 * primary['ci'][0]:z.1f}, {100 * primary['ci'][1]:z.1f}]"
+    return f"{100 * primary['drop']:z.1f} points{spread}"
 
 
 def _why(report: Facts, name: str) -> str:

@@ -124,8 +124,8 @@ def _lines(report: Facts) -> Iterator[str]:
     yield "| cue | verdict | strength, points | 95 % interval |"
     yield "|---|---|---|---|"
     for row in report["findings"]:
-        low_high = "" if row["ci"] is None else f"{100 * row['ci'][0]:.1f} to {100 * row['ci'][1]:.1f}"
-        strength = "" if row["strength"] is None else f"{100 * row['strength']:.1f}"
+        low_high = "" if row["ci"] is None else f"{100 * row['ci'][0]:z.1f} to {100 * row['ci'][1]:z.1f}"
+        strength = "" if row["strength"] is None else f"{100 * row['strength']:z.1f}"
         yield f"| {row['shortcut']} | {row['verdict']}{' (declared legitimate)' if row['declared'] else ''} | {strength} | {low_high} |"
     yield ""
     yield errors_text(report["error_rates"])

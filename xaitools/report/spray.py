@@ -234,14 +234,14 @@ def _rows(name: str, facts: Facts) -> Iterator[Sequence[str] | str]:
         gathers = each["gathers"]
         others = "" if gathers["others"] is None else f"{100 * gathers['others']:.1f}"
         ci = None if gathers["ci"] is None else [100 * end for end in gathers["ci"]]
-        difference = "" if gathers["difference"] is None else f"{100 * gathers['difference']:.1f} {_ends(ci)}"
+        difference = "" if gathers["difference"] is None else f"{100 * gathers['difference']:z.1f} {_ends(ci)}"
         verdict = "<b>suspicious</b>" if each["suspicious"] else e("; ".join(LACKS[lack] for lack in each["lacks"]))
         place = f"{100 * gathers['mass']:.1f} / {others} / {100 * gathers['chance']:.1f}"
         yield [e(name) if number == 1 else "", str(number), str(each["size"]), place, difference, f"{each['stability']:.2f}", verdict]
 
 
 def _ends(ci: Sequence[float] | None) -> str:
-    return "" if ci is None else f"[{ci[0]:.1f}, {ci[1]:.1f}]"
+    return "" if ci is None else f"[{ci[0]:z.1f}, {ci[1]:z.1f}]"
 
 
 MOVED = {

@@ -73,6 +73,6 @@ def command(
 
 
 def _told(row: Any) -> str:
-    spread = "" if row["ci"] is None else f" [{100 * row['ci'][0]:.1f}, {100 * row['ci'][1]:.1f}]"
-    strength = "" if row["strength"] is None else f"{100 * row['strength']:.1f} points{spread}"
+    spread = "" if row["ci"] is None else f" [{100 * row['ci'][0]:z.1f}, {100 * row['ci'][1]:z.1f}]"
+    strength = "" if row["strength"] is None else f"{100 * row['strength']:z.1f} points{spread}"
     return f"  {row['shortcut']:14} {row['verdict']:12} {strength}{'  (declared legitimate)' if row['declared'] else ''}"
