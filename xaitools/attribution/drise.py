@@ -201,7 +201,7 @@ def _down(share: float) -> str:
 def _check(height: int, width: int, masks: int, grid: int, stability: float, keep: float, batch_size: int) -> None:
     if masks < 2 or batch_size < 0:
         raise MethodError(
-            f"drise.masks={masks}, batch_size={batch_size}; expected at least 2 masks, one for each half, and images at once or 0"
+            f"drise.masks={masks}, batch_size={batch_size}; expected at least 2 masks, one for each half; images at once, or 0 to choose"
         )
     if not 1 <= grid <= min(height, width):
         raise MethodError(f"drise.grid={grid}; expected 1 to {min(height, width)} cells along the shorter side of an image {height, width}")

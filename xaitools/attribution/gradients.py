@@ -18,6 +18,9 @@ UNREACHED = "no gradient of the score reaches the image (detached, or without gr
 AT_ONCE = 2**18
 """Pixels of the images whose activations are kept together where a method averages over many."""
 
+MANY = 16
+"""Never more images at once than these, unless asked for."""
+
 
 def input_gradients(model: Adapter, image: Tensor, decisions: Sequence[Decision]) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised input (1, 3, H, W), its gradients (K, 3, H, W), scores (K,); one forward, K backward passes."""
@@ -42,11 +45,11 @@ def scores_of(model: Adapter, decision: Decision) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def batch_for(image: Tensor, batch_size: int, most: int) -> int:
-    """How many images of this size go through together: as asked, or for 0 what ``AT_ONCE`` allows."""
+def batch_for(image: Tensor, batch_size: int, most: int, least: int = 1) -> int:
+    """How many images of this size go through together: as asked, or for 0 what ``AT_ONCE`` allows, from ``least`` to ``MANY``."""
     if batch_size < 0:
         raise MethodError(f"batch_size={batch_size}; expected a positive number, or 0 to choose by the size of the image")
-    return min(most, batch_size or max(1, min(16, AT_ONCE // (image.shape[-2] * image.shape[-1]))))
+    return min(most, batch_size or max(least, min(MANY, AT_ONCE // (image.shape[-2] * image.shape[-1]))))
 
 
 @method(

@@ -14,6 +14,7 @@ from ..data.fill import fill as inpainted
 from ..errors import MethodError
 from . import speed
 from .base import Detail, Maps, Progress
+from .gradients import MANY, batch_for
 from .incremental import Choice, Filling, Incremental, apart, batches, in_parts
 from .kept import Kept, keeping
 
@@ -21,8 +22,8 @@ Window = tuple[int, int, int, int]
 Score = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) -> (K, N)."""
 
-AT_ONCE, FEW, MANY = 2**18, 4, 16
-"""Pixels of the images that a processor takes through a model together, and between how many images this chooses.
+FEW = 4
+"""So many images at least go through a model together, and on a processor no more of large ones.
 
 What a layer makes of larger batches is too large to be kept for the next one and is asked of the system anew each time: for whole
 passes of a U-Net over 360 x 480 on one core, batches of 16 took 2.3 times as long as those of 4.
@@ -51,8 +52,7 @@ def sides(image: Tensor, window: int, stride: int, batch_size: int, name: str) -
 
 def passes(image: Tensor, batch_size: int, most: int) -> int:
     """Copies of an image (1, 3, H, W) that go through a model together: as asked, or for 0 as many as are quickest, up to ``most``."""
-    height, width = image.shape[-2:]
-    return min(most, batch_size or (MANY if image.is_cuda else max(FEW, min(MANY, AT_ONCE // (int(height) * int(width))))))
+    return batch_for(image, batch_size, most, least=MANY if image.is_cuda else FEW)
 
 
 @dataclass(frozen=True, eq=False)
