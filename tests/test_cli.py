@@ -283,6 +283,7 @@ def test_ctrl_c_in_a_sweep_keeps_its_windows_and_the_same_command_goes_on(run, m
     from xaitools.attribution import kept
 
     monkeypatch.setattr(kept, "PAUSE", 0.0)
+    monkeypatch.setattr(kept, "SHARE", 0)  # else a slow disk skips a writing
     write, written = kept.write_bytes, []
 
     def sometimes(path, data):
