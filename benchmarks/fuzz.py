@@ -183,7 +183,8 @@ def under_atheris(name: str, seconds: int) -> None:
                 print(json.dumps({**vars(count), "examples": examples}), flush=True)
                 os._exit(0)
 
-        atheris.Setup([sys.argv[0], f"-dict={words}", "-max_len=8192", "-rss_limit_mb=0", "-timeout=0", str(seeds)], one)
+        limits = ("-rss_limit_mb=0", f"-timeout={seconds + 60}")  # 0 seconds would not be "none": whatever takes 1 ended everything
+        atheris.Setup([sys.argv[0], f"-dict={words}", "-max_len=8192", *limits, str(seeds)], one)
         atheris.Fuzz()
 
 

@@ -34,6 +34,16 @@ def test_a_target_reads_and_writes_itself(text):
     assert Target.parse(str(Target.parse(text))) == Target.parse(text)
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1e4))
+def test_any_place_survives_the_round_trip(x, y):
+    try:
+        target = Target.parse(f"pixel:{x!r},{y!r}")
+    except TargetError:
+        assert abs(x) > 1.79e308
+        return
+    assert Target.parse(str(target)) == target and target.place == pytest.approx((x, y), rel=1e-9)
+
+
 @given(st.text(min_size=1, max_size=12))
 def test_any_name_survives_the_round_trip(name):
     target = Target("class", name, versus=name)

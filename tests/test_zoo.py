@@ -158,3 +158,19 @@ def test_a_broken_card_is_one_line(spoilt):
 def test_wrong_options_are_one_line(options, word):
     with pytest.raises(ModelError, match=word):
         load_model(NAMES[0], **options)
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("base = 16", "base = 1000000", "one above"),
+    ("depth = 4", "depth = 96", "parameters; 4,194,304 are the most"), ("depth = 4", f"depth = {[4] * 1000}", "more than 256 sizes"),
+    ("depth = 4", "depth = -1", "no network can be made"), ("base = 16", "base = 1.5", "no network can be made"),
+    ("widest = 96", "widest = -4", "no network can be made"), ("widest = 96", "wider = 96", "misstates"), ("std =", "sta =", "misstates"),
+    ("[network]", "#" * 2**18 + "\n[network]", "a card or recipe has at most"),
+])  # fmt: skip
+def test_a_card_of_a_network_that_cannot_be_or_would_fill_the_memory_is_one_line(spoilt, old, new, told):
+    card = spoilt.with_name("card.toml")
+    assert old in card.read_text()
+    card.write_text(card.read_text().replace(old, new, 1))
+    with pytest.raises(ModelError, match=told) as refused:
+        load_model("unet-scenes")
+    assert "\n" not in str(refused.value)

@@ -78,7 +78,7 @@ class Target:
 
     def __str__(self) -> str:
         name = quote(self.name or "", safe=" ")
-        place = ",".join(f"{value:.10g}" for value in self.place)
+        place = ",".join(map(_written, self.place))
         body = {
             "class": f"class:{name}",
             "region": f"region:gt:{name}" if self.truth else f"region:{name}",
@@ -92,10 +92,14 @@ class Target:
 
 def _numbers(text: str, count: int) -> tuple[float, ...]:
     try:
-        values = tuple(float(part) for part in text.split(","))
+        values = tuple(float(_written(float(part))) for part in text.split(","))  # no digit that would be lost in writing it again
     except ValueError:
         return ()
     return values if len(values) == count and all(map(math.isfinite, values)) else ()
+
+
+def _written(value: float) -> str:
+    return f"{value:.10g}"
 
 
 def expand(target: Target | str, prediction: Prediction) -> list[Target]:

@@ -23,6 +23,8 @@ def test_a_folder_that_is_missing_or_another_one(layout: str, tmp_path: Path) ->
     refused(lambda: load_dataset(f"{layout}:{tmp_path}"), layout)
     refused(lambda: load_dataset(f"{layout}:{tmp_path}?n=3"), "unknown option 'n'")
     refused(lambda: load_dataset(f"{layout}:{'x' * 300}"), "no folder")
+    for text in (f"{layout}:~\0", f"{layout}:{tmp_path}?classes=%00"):
+        refused(lambda text=text: load_dataset(text), "NUL")
 
 
 def test_camvid_void_is_ignored_and_splits_are_named(tmp_path: Path) -> None:

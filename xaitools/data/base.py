@@ -103,6 +103,8 @@ def load_dataset(text: str, told: Callable[[int, int], None] | None = None) -> D
         options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
         raise DataError(f"dataset {text!r}: the part after '?' must be name=value&name=value") from None
+    if any("\0" in part for part in (text, *options.values())):
+        raise DataError(f"dataset {text!r}: no name of a file holds the character NUL; leave it out")
     splits = split.split("+") if split else []
     each_of: Sequence[str | None] = splits or [None]
     here = path

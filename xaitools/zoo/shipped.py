@@ -6,20 +6,23 @@ The hash on the card is checked before the weights are read.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..adapters import Adapter
 from ..architectures import ARCHITECTURES
-from ..errors import ModelError, unknown
+from ..errors import ModelError, first_line, unknown
 from ..locations import part
 from .weights import load_state, read_weights
 from .wrapping import wrap
 
 MAX_WEIGHTS = 8 * 2**20
+MAX_CARD = 2**18
+MAX_SIDE, MAX_SIZES = 1024, 256
 
 
 def names() -> list[str]:
@@ -37,6 +40,8 @@ def card(name: str) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected a TOML file")
+    if path.stat().st_size > MAX_CARD:
+        raise ModelError(f"{path}: {path.stat().st_size / 1024:.0f} kB; a card or recipe has at most {MAX_CARD // 1024}")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -50,12 +55,37 @@ def load(name: str, **settings: Any) -> Adapter:
     """
     facts = card(name)
     try:
-        module = build(facts)
+        module = _built(facts, name)
         state = read_weights(part("models") / name / "weights.safetensors", expected=facts["weights"]["sha256"], limit=MAX_WEIGHTS)
         load_state(module, state, name)
+        return adapt(module, facts, name=name, **settings)
     except (KeyError, TypeError) as error:
         raise ModelError(f"{name}: the card lacks or misstates {error}; get the folder again") from None
-    return adapt(module, facts, name=name, **settings)
+
+
+def _built(facts: Mapping[str, Any], name: str) -> nn.Module:
+    """The network of a card; its size is known before any memory is taken, since the weights of a larger one could not be read."""
+    sizes = list(_leaves(facts.get("network", {})))
+    if any(isinstance(each, int) and abs(each) > MAX_SIDE for each in sizes) or len(sizes) > MAX_SIZES:
+        raise ModelError(f"{name}: its card has more than {MAX_SIZES} sizes of the network or one above {MAX_SIDE}; get the folder again")
+    try:
+        with torch.device("meta"):
+            parameters = sum(each.numel() for each in build(facts).parameters())
+    except (KeyError, TypeError, ModelError):
+        raise
+    except Exception as error:  # what a network makes of sizes that are none
+        raise ModelError(f"{name}: no network can be made of what its card says ({first_line(error)}); get the folder again") from None
+    if 2 * parameters > MAX_WEIGHTS:
+        raise ModelError(f"{name}: the card describes {parameters:,} parameters; {MAX_WEIGHTS // 2:,} are the most; get the folder again")
+    return build(facts)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(each)
+    else:
+        yield value
 
 
 def build(facts: Mapping[str, Any]) -> nn.Module:
