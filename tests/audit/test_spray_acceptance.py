@@ -64,7 +64,7 @@ def made(folder: Path):
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("method", "least"), [("auto", 0.75), ("lrp-gamma", 0.9)])
+@pytest.mark.parametrize(("method", "least"), [("auto", 0.7), ("lrp-gamma", 0.9)])
 def test_the_tagged_boxes_of_a_detector_are_isolated_and_nothing_else_is_suspicious(rarely_tagged, method, least):
     """By the default's maps a part is not to be isolated: a classifier that is told the truth about other boxes reaches 0.83 to 0.89."""
     data = xt.load_dataset(RARE.replace("n=250", "n=1000"))

@@ -7,6 +7,11 @@ by place in the image, and around the object.  Each is clustered by itself.
 
 Where we differ: the maps' positive shares are compared by their square roots (Hellinger distance), so that a faint gathering
 counts beside a strong one; one cluster is an answer; and what is suspicious is decided by ``Criteria`` and not by eye.
+
+How cleanly a cue is set apart depends on the maps.  Of five small detectors that rely on a tag which 30 % of one class had in training
+(1000 scenes, 87 to 92 tagged boxes among 303 to 342), the adjusted Rand index of the two-way split with the truth was 0.71 to 0.84 by
+``lrp``, where a classifier that is told the truth of other boxes reaches little more (0.83 to 0.89, four of them), and 0.89 to 0.95 by
+``lrp-gamma``; 0.92 to 0.97 without the boxes that cover the tag, which is then part of their object.
 """
 
 from __future__ import annotations
