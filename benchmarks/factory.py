@@ -6,16 +6,18 @@ come with their annotations and with nothing about how they were drawn.  Every m
 weights and one JSON; a run that was killed goes on, and several may run at once, each with a PART of the recipes (1/2 and
 2/2).  NAMEs of models or architectures leave out the rest; after so many MINUTES no model is begun.  factory_table.py writes the table.
 
-A step of ``STEPS`` is done again where its version has risen; so new evidence is added to models that exist by adding a step.
+A step of ``STEPS`` is done again where its version has risen; so new evidence is added to models that exist by adding a step.  What the
+table rests on is kept in factory.jsonl beside this script: models that stand there are not made again, wherever their folders are.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import zip_longest
@@ -32,16 +34,20 @@ from xaitools.adapters import Adapter
 from xaitools.audit.factory import Redrawn, Sized, reliance, table
 from xaitools.data import Dataset
 from xaitools.data.scenes import FACTORS, SHAPES, TIED, Scenes
-from xaitools.files import folder_name, read_json, write_bytes, write_json
+from xaitools.files import folder_name, plain, read_json, write_bytes, write_json, write_text
 from xaitools.training.recipe import train
 from xaitools.types import Sample
 
 FOLDER = Path(__file__).resolve().parents[1] / "scratch" / "factory"
+KEPT = Path(__file__).with_suffix(".jsonl")
 SIZE, TRAINED, VALIDATED, REDRAWN, AUDITED = 64, 3000, 100, 300, 150
 OTHERS = 0.4
 RHOS = (1.0, 0.9, 0.7)
 OF_A_CLASS = ("tag", "cooccurrence")
 """Factors that one class alone follows."""
+SERIES = 10
+"""The first seed.  The audit's rules and its threshold were made with models of lower ones in view."""
+
 APART = 1000
 """Seed of the scenes that are drawn again: no audited set has it."""
 
@@ -106,8 +112,11 @@ class Recipe:
         return self.scenes("test", AUDITED, self.rho)
 
 
-def recipes() -> list[Recipe]:
-    """All of them: planted and honest ones by turns, and the architectures too, so that any beginning of the list has some of each."""
+def recipes(first: int = SERIES) -> list[Recipe]:
+    """All of them, with seeds from ``first`` on.
+
+    Planted and honest ones come by turns, and the architectures too, so that any beginning of the list has some of each.
+    """
     planted = [("planted", factor, rho, 1.0 if factor in OF_A_CLASS else 0.3, 0) for rho in RHOS for factor in FACTORS]
     planted += [("planted", factor, rho, 0.5, 1) for rho in RHOS[:2] for factor in OF_A_CLASS]
     planted += [("planted", factor, 1.0, 0.3, 3) for factor in FACTORS if factor not in OF_A_CLASS]
@@ -120,7 +129,7 @@ def recipes() -> list[Recipe]:
     ]  # fmt: skip
     pairs, names = list(zip_longest(planted, honest)), list(NETWORKS)
     return [
-        Recipe(names[(place + offset + shift) % len(names)], *each)
+        Recipe(names[(place + offset + shift) % len(names)], *each[:-1], first + each[-1])
         for shift in range(len(names))
         for place, pair in enumerate(pairs)
         for offset, each in enumerate(pair)
@@ -275,6 +284,47 @@ def do(recipe: Recipe) -> bool:
     return worked
 
 
+def known() -> dict[str, dict[str, Any]]:
+    """By name what the table rests on, of models whose steps are all of the present version, in the order of the recipes.
+
+    A model's folder comes before its line in ``KEPT``, which is written anew with both.
+    """
+    lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.is_file() else []
+    found = {row["name"]: row for row in map(json.loads, lines)}
+    for recipe in recipes():
+        file = FOLDER / recipe.name / "model.json"
+        if file.is_file() and _whole(facts := read_json(file)):
+            found[recipe.name] = _kept_of(recipe.name, facts)
+    found = {each.name: found[each.name] for each in recipes() if each.name in found and _whole(found[each.name])}
+    write_text(KEPT, "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in found.values()))
+    return found
+
+
+def _whole(facts: Mapping[str, Any]) -> bool:
+    return all(facts["steps"].get(name, {}).get("version") == version for name, (_, version) in STEPS.items())
+
+
+def _kept_of(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a model's JSON what the table reads, a hundredth of it."""
+    steps, audit = facts["steps"], facts["steps"]["audited"]
+    findings = [
+        {"shortcut": row["shortcut"], "doubt": row["doubt"],
+         "evidence": [{key: each[key] for key in ("value", "ci", "n")} for each in row["evidence"][:2]]}
+        for row in audit["findings"]
+    ]  # fmt: skip
+    spots = {label: {"place": {"xyxy": each["place"]["xyxy"]}} for label, each in audit["spots"]["classes"].items() if each}
+    reliance_ = {key: {name: row[name] for name in ("drop", "ci", "per_class")} for key, row in steps["truth"]["reliance"].items()}
+    return {
+        "name": name, "recipe": facts["recipe"],
+        "steps": {
+            "train": {key: steps["train"][key] for key in ("version", "cpu", "parameters", "device")},
+            "truth": {key: steps["truth"][key] for key in ("version", "cpu", "untied")} | {"reliance": reliance_},
+            "audited": {key: audit[key] for key in ("version", "cpu", "metric")}
+            | {"clean": {"value": audit["clean"]["value"]}, "findings": findings, "spots": {"classes": spots}},
+        },
+    }  # fmt: skip
+
+
 def _timed(call: Callable[[], dict[str, Any]], version: int) -> dict[str, Any]:
     wall, cpu = time.monotonic(), time.process_time()
     found = call()
@@ -287,7 +337,9 @@ def main(words: Sequence[str]) -> None:
     minutes = next((float(word) for word in words if word.isdigit()), float("inf"))
     end = time.monotonic() + 60 * minutes
     named = [word for word in words if "/" not in word and not word.isdigit()]
+    made = known()
     wanted = [each for each in recipes() if not named or each.architecture in named or each.name in named][part - 1 :: parts]
+    wanted = [each for each in wanted if each.name not in made]
     for recipe in sorted(wanted, key=lambda each: not (FOLDER / each.name).is_dir()):  # what was begun comes first
         started = time.monotonic()
         if started > end:

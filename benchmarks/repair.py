@@ -92,7 +92,7 @@ def repaired(recipe: Recipe, model: Adapter, report: dict[str, Any], action: str
 
 
 def run(name: str, action: str) -> list[str]:
-    recipe = next(each for each in recipes() if each.name == name)
+    recipe = next(each for each in recipes(0) if each.name == name)
     first, folder = factory.FOLDER / name, FOLDER / f"{name}-{action}"
     if not (first / "weights.safetensors").is_file():
         first.mkdir(parents=True, exist_ok=True)

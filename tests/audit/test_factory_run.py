@@ -1,12 +1,13 @@
 """benchmarks/factory.py: its recipes, and that a run which was killed goes on."""
 
+import shutil
 from collections import Counter
 
 import pytest
 import torch
 
-from benchmarks import factory
-from benchmarks.factory import APART, NETWORKS, Kept, Recipe, do, recipes
+from benchmarks import factory, factory_table
+from benchmarks.factory import APART, NETWORKS, Kept, Recipe, do, known, recipes
 from xaitools.data.scenes import FACTORS, Scenes
 from xaitools.files import read_json
 from xaitools.probes import CUES
@@ -16,7 +17,8 @@ RECIPE = Recipe("yolo", "planted", "tag", 1.0, 0.5)
 
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
-    for name, value in {"FOLDER": tmp_path, "TRAINED": 16, "VALIDATED": 4, "REDRAWN": 6, "AUDITED": 8}.items():
+    sizes = {"TRAINED": 16, "VALIDATED": 4, "REDRAWN": 6, "AUDITED": 8}
+    for name, value in {"FOLDER": tmp_path, "KEPT": tmp_path / "kept.jsonl", **sizes}.items():
         monkeypatch.setattr(factory, name, value)
     tiny = NETWORKS["yolo"] | {"training": NETWORKS["yolo"]["training"] | {"epochs": 1, "batch_size": 8}}
     monkeypatch.setitem(factory.NETWORKS, "yolo", tiny)
@@ -94,9 +96,18 @@ def test_a_killed_run_goes_on_where_it_was_and_only_what_has_changed_is_done_aga
 
 
 @pytest.mark.long
-def test_a_model_is_trained_measured_and_seen_by_an_audit(small):
+def test_a_model_is_trained_measured_and_seen_by_an_audit_and_what_the_table_needs_is_kept(small, monkeypatch):
     assert do(RECIPE)
     steps = read_json(small / RECIPE.name / "model.json")["steps"]
     assert list(steps["truth"]["reliance"]) == list(FACTORS)
     assert {row["family"] for row in steps["audited"]["costs"].values()} >= set(CUES)
     assert tuple(row["shortcut"] for row in steps["audited"]["findings"]) == CUES
+    monkeypatch.setattr(factory, "recipes", lambda: [RECIPE])
+    (row,) = known().values()
+    assert [len(each["evidence"]) for each in row["steps"]["audited"]["findings"]] == [2] * len(CUES)
+    cases = factory_table.cases(row)
+    assert [each.family for each in cases] == list(factory_table.FAMILY.values()) and "# How often" in factory_table.report([row], cases)
+    shutil.rmtree(small / RECIPE.name)
+    assert known() == {RECIPE.name: row}  # the line outlives the folder
+    monkeypatch.setitem(factory.STEPS, "truth", (factory.truth, factory.STEPS["truth"][1] + 1))
+    assert known() == {}
