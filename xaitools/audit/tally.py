@@ -37,9 +37,11 @@ class Tally:
         self.rows: dict[Condition, dict[str, Row]] = {}
         for row in (each for each in rows if not each.condition.startswith(SHIFT)):
             self.rows.setdefault(Condition(row.condition, row.severity), {})[row.item] = row
+        self._good = {condition: {item: row for item, row in rows.items() if row.reason is None} for condition, rows in self.rows.items()}
 
-    def good(self, condition: Condition) -> dict[str, Row]:
-        return {item: row for item, row in self.rows.get(condition, {}).items() if row.reason is None}
+    def good(self, condition: Condition) -> Mapping[str, Row]:
+        """The rows of a condition that are sound, by item."""
+        return self._good.get(condition, {})
 
     def table(self, condition: Condition, items: Sequence[str]) -> Table:
         rows = self.good(condition)
