@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from tests.probes.toys import SIDE, Boxes, Shapes, reader
 from xaitools import audit
 from xaitools.audit import probe_models
-from xaitools.audit.records import from_table, to_table
+from xaitools.audit.records import Row, from_table, to_table
 from xaitools.audit.tally import Tally
 from xaitools.errors import DataError, PlanError, XaiError
 from xaitools.metrics import evaluate, image_weights
@@ -205,6 +206,25 @@ def test_records_hold_all_that_the_report_needs():
     rows = from_table(to_table(from_table(result.records)))
     assert [row.reason is None for row in rows if row.condition == "clean"].count(False) == 1
     assert rows[0].statistics["confusion"].shape == (9,)
+
+
+def test_rows_come_back_from_a_table_with_what_each_of_them_has():
+    made = [
+        Row("a", "clean", 0, None, {"label": np.array([1, 2]), "score": np.array([0.5, np.nan], np.float32), "void": np.array([True])}),
+        Row("b", "fog", 3, "it is gone"),
+        Row("c", "fog", 3, None, {"label": np.array([], int), "score": np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)}),
+    ]
+    table = pa.concat_tables([to_table(made), to_table(made)], promote_options="permissive")
+    rows = from_table(table.slice(1))
+    assert [(row.item, row.condition, row.severity, row.reason) for row in rows[2:]] == [
+        (row.item, row.condition, row.severity, row.reason) for row in made
+    ]
+    for row, one in zip(rows, [*made[1:], *made], strict=True):
+        assert set(row.statistics) == set(one.statistics) and len(row.statistics) == len(one.statistics)
+        for name, values in one.statistics.items():
+            np.testing.assert_array_equal(row.statistics[name], values.ravel())
+            assert row.statistics[name].dtype == values.dtype
+    assert "void" not in rows[0].statistics and rows[0].statistics.get("label") is None and from_table(table.slice(0, 0)) == []
 
 
 def test_arguments_at_fault_are_named():

@@ -6,7 +6,7 @@ With a folder every piece is one Parquet file, written whole or not at all; what
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
@@ -30,6 +30,10 @@ MEASURED = "measured."
 
 HALVED = "halved"
 """Column of the rows of a piece for which memory did not suffice: the size of its smallest batch; no part of the metric."""
+
+
+KEYS = ("item", "condition", "severity", "reason")
+"""The other columns of the table are statistics."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,21 +67,51 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> list[Row]:
-    """The rows of ``to_table``; statistics come back one-dimensional."""
-    names = [name for name in table.column_names if name not in ("item", "condition", "severity", "reason")]
-    kinds = {name: table.schema.field(name).type.value_type.to_pandas_dtype() for name in names}
-    columns = {name: table.column(name) for name in table.column_names}
-    rows = []
-    for index in range(table.num_rows):
-        cells = {name: columns[name][index] for name in names}
-        statistics = {name: np.asarray(cell.values, dtype=kinds[name]) for name, cell in cells.items() if cell.is_valid}
-        item, condition, severity, reason = (columns[name][index].as_py() for name in ("item", "condition", "severity", "reason"))
-        rows.append(Row(intern(item), intern(condition), severity, reason, statistics))
-    return rows
+    """The rows of ``to_table``; statistics come back one-dimensional, and are read only."""
+    items, conditions, severities, reasons = (table.column(name).to_pylist() for name in KEYS)
+    columns = {name: _column(table.column(name)) for name in table.column_names if name not in KEYS}
+    return [
+        Row(intern(item), intern(condition), severity, reason, _Cells(columns, place))
+        for place, (item, condition, severity, reason) in enumerate(zip(items, conditions, severities, reasons, strict=True))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    values: NDArray[Any]
+    offsets: NDArray[np.int32]
+    there: NDArray[np.bool_]
+
+
+def _column(lists: pa.ChunkedArray) -> _Column:
+    whole = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    values = whole.values.to_numpy(zero_copy_only=False).astype(lists.type.value_type.to_pandas_dtype(), copy=False)
+    return _Column(values, whole.offsets.to_numpy(), whole.is_valid().to_numpy(zero_copy_only=False))
+
+
+class _Cells(Mapping[str, NDArray[Any]]):
+    """The statistics of one row, cut from the columns of all when asked for: an array for each would take a kilobyte a row."""
+
+    __slots__ = ("_columns", "_place")
+
+    def __init__(self, columns: Mapping[str, _Column], place: int) -> None:
+        self._columns, self._place = columns, place
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        column, place = self._columns[name], self._place
+        if not column.there[place]:
+            raise KeyError(name)
+        return column.values[column.offsets[place] : column.offsets[place + 1]]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, column in self._columns.items() if column.there[self._place])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Memory:
-    """Pieces kept in memory."""
+    """Pieces kept in memory, as they would come back from files."""
 
     def __init__(self) -> None:
         self._done: dict[str, list[Row]] = {}
@@ -87,7 +121,7 @@ class Memory:
         return self._done.get(piece.id)
 
     def write(self, piece: Piece, rows: Sequence[Row]) -> None:
-        self._done[piece.id] = list(rows)
+        self._done[piece.id] = from_table(to_table(rows))
 
 
 class Folder:

@@ -37,7 +37,7 @@ class Tally:
         self.rows: dict[Condition, dict[str, Row]] = {}
         for row in (each for each in rows if not each.condition.startswith(SHIFT)):
             self.rows.setdefault(Condition(row.condition, row.severity), {})[row.item] = row
-        self._good = {condition: {item: row for item, row in rows.items() if row.reason is None} for condition, rows in self.rows.items()}
+        self._good = {condition: _sound(rows) for condition, rows in self.rows.items()}
 
     def good(self, condition: Condition) -> Mapping[str, Row]:
         """The rows of a condition that are sound, by item."""
@@ -116,6 +116,11 @@ class Tally:
             for name in (name for name in row.statistics if name.startswith(MEASURED)):
                 values.setdefault(name.removeprefix(MEASURED), []).append(float(row.statistics[name][0]))
         return {name: float(np.mean(each)) for name, each in values.items()}
+
+
+def _sound(rows: dict[str, Row]) -> dict[str, Row]:
+    sound = {item: row for item, row in rows.items() if row.reason is None}
+    return rows if len(sound) == len(rows) else sound  # of very many rows a second dictionary takes as much as they do
 
 
 def primary(severities: Sequence[int]) -> int:

@@ -38,7 +38,7 @@ FAINT = 0.3
 ROWS = 64
 """Replicates drawn or counted at one time."""
 
-NUMBERS_AT_ONCE = 2**22
+NUMBERS_AT_ONCE = 2**20
 """Influences held at one time."""
 
 POWER = (1.959964 + 0.841621) / 1.959964
