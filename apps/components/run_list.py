@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import jobs
 import results
 import streamlit as st
 
+from xaitools.errors import XaiError
 from xaitools.report.parts import interval, value
 
 from .asking import ANSWERS
@@ -94,6 +96,25 @@ def choose_run(kind: str) -> results.Run | None:
     if state.get("awaited") in found:
         state[key] = state.pop("awaited")
     return found[pick("Run", {name: run.title for name, run in found.items()}, key)]
+
+
+def show_run(kind: str, show: Callable[[results.Run, dict[str, Any]], None], files: Sequence[str]) -> None:
+    """Jobs of a command, and by ``show`` the run that is chosen, with its reports by model; ``files`` of each can be taken away."""
+    show_jobs(kind)
+    run = choose_run(kind)
+    if run is None:
+        return
+    try:
+        show(run, {model: results.report(folder) for model, folder in run.reports})
+    except XaiError as error:
+        refusal(error)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        refusal(f"{run.name}: no report written by this version of xaitools ({type(error).__name__}: {error}); {kind} again")
+    with st.container(horizontal=True):
+        for model, folder in run.reports:
+            for name in files:
+                st.download_button(f"{name} of {model}", partial(results.content_of, folder / name), name, on_click="ignore",
+                                   key=f"file {model} {name}")  # fmt: skip
 
 
 def dataset_of(run: results.Run) -> str:

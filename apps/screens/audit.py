@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import results
@@ -13,10 +11,9 @@ from components.asking import ANSWERS, RESULTS, choose_model_and_dataset, start
 from components.clusters import show_cluster, show_transplant
 from components.fields import at_most, default
 from components.findings import show_counterfactual, show_findings
-from components.run_list import choose_run, show_clean, show_jobs, show_warnings
-from components.words import note, refusal
+from components.run_list import show_clean, show_run, show_warnings
+from components.words import note
 
-from xaitools.errors import XaiError
 from xaitools.probes import CUES
 
 PARTS = ("Findings", "Clusters", "Transplant", "Without one another", "Drops")
@@ -56,21 +53,11 @@ def ask() -> None:
 
 
 def look() -> None:
-    show_jobs("audit")
-    run = choose_run("audit")
-    if run is None:
-        return
-    model, folder = run.reports[0]
-    try:
-        show_result(run, results.report(folder))
-    except XaiError as error:
-        refusal(error)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        refusal(f"{run.name}: no report written by this version of xaitools ({type(error).__name__}: {error}); audit again")
-    files(model, folder)
+    show_run("audit", show_result, (results.PAGE, results.REPORT, CARD))
 
 
-def show_result(run: results.Run, report: dict[str, Any]) -> None:
+def show_result(run: results.Run, reports: dict[str, Any]) -> None:
+    report = next(iter(reports.values()))
     show_clean(report)
     show_warnings(report["warnings"])
     part = st.segmented_control(
@@ -87,14 +74,7 @@ def show_result(run: results.Run, report: dict[str, Any]) -> None:
         st.vega_lite_chart(rows, charts.drops(rows, report["metric"]), width="stretch", alt=charts.drops_in_words(rows))
     else:
         show_counterfactual(report["counterfactual"])
-
-
-def files(model: str, folder: Path) -> None:
-    """The whole report, to take away."""
-    with st.container(horizontal=True):
-        for name in (results.PAGE, results.REPORT, CARD):
-            st.download_button(name, partial(results.content_of, folder / name), name, on_click="ignore", key=f"file {name}")
-    note(f"{results.PAGE} is one page that loads nothing and holds all figures of {model}")
+    note(f"{results.PAGE} is one page that loads nothing and holds all figures")
 
 
 page()

@@ -14,7 +14,7 @@ from changing import Change
 from components import charts, stills
 from components.asking import ANSWERS, RESULTS, choose_dataset, choose_model_and_dataset, start
 from components.fields import at_most, default, put
-from components.run_list import choose_run, dataset_of, show_clean, show_jobs, show_warnings
+from components.run_list import dataset_of, show_clean, show_run, show_warnings
 from components.words import note, plain, refusal
 
 from xaitools import zoo
@@ -77,16 +77,7 @@ def ask() -> None:
 
 
 def look() -> None:
-    show_jobs("probe")
-    run = choose_run("probe")
-    if run is None:
-        return
-    try:
-        show_result(run, {model: results.report(folder) for model, folder in run.reports})
-    except XaiError as error:
-        refusal(error)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        refusal(f"{run.name}: no report written by this version of xaitools ({type(error).__name__}: {error}); run it again")
+    show_run("probe", show_result, (results.PAGE, results.REPORT))
 
 
 def show_result(run: results.Run, reports: dict[str, Any]) -> None:
@@ -105,7 +96,6 @@ def show_result(run: results.Run, reports: dict[str, Any]) -> None:
     for model, folder in run.reports:
         if probe in reports[model]["probes"]:
             show_cases(run, model, folder, probe, reports[model]["probes"][probe])
-    files(run)
 
 
 def chosen_in_chart(name: str) -> Any:
@@ -148,15 +138,6 @@ def open_live(at: dict[str, Any]) -> None:
 
 def inspect_link(label: str, model: str, data: str, **which: str) -> None:
     st.page_link("screens/inspect.py", label=label, query_params={"model": model, "data": data, **which}, width="stretch")
-
-
-def files(run: results.Run) -> None:
-    """The whole report of each model, to take away."""
-    with st.container(horizontal=True):
-        for model, folder in run.reports:
-            for name in (results.PAGE, results.REPORT):
-                st.download_button(f"{name} of {model}", partial(results.content_of, folder / name), name, on_click="ignore",
-                                   key=f"file {model} {name}")  # fmt: skip
 
 
 def live() -> None:
