@@ -55,8 +55,8 @@ ABOUT: Mapping[str, str] = {
 
 CAUSE = 0.07
 """Above this loss, a fraction of the metric, the intervention speaks for reliance: a little above the lowest at which at most 5 % of
-the models of benchmarks/factory.md have a false alarm.  What explains another cue away, or contradicts a verdict, has to cost
-``EXCLUDED``."""
+127 models had a false alarm, made by the recipes of benchmarks/factory.md before those that it lists.  What explains another cue away, or
+contradicts a verdict, has to cost ``EXCLUDED``."""
 
 ERRORS = Path(__file__).with_name("error_rates.json")
 """How often the audit was wrong on models whose shortcut is known: "n", "architectures", and "families", "pooled", "models" as of
