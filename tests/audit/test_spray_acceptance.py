@@ -75,8 +75,8 @@ def test_the_tagged_boxes_of_a_detector_are_isolated_and_nothing_else_is_suspici
     tags = {data.ids[index]: data[index].tags["artifact_xyxy"] for index in range(len(data)) if data.describe(index).tag}
     boxes = [each for each in decisions.of(decisions.classes.index(TIED)) if not covers(each, tags.get(each.item), data.size)]
     assert adjusted_rand_score([each.item in tags for each in boxes], [each.key in members for each in boxes]) >= least
-    moved, _ = transplant(Context(data, rarely_tagged), decisions, TIED, found[TIED][0])
-    assert moved["flips"] is True and moved["appears"]["difference"] > 0.2  # of 40 images; of an honest model it is below 0.1
+    moved, _ = transplant(Context(data, rarely_tagged), decisions, TIED, found[TIED][0], most=300)
+    assert moved["flips"] is True and moved["appears"]["difference"] > 0.3  # of 300 images; of an honest model it is below 0.1
 
 
 def covers(decision, tag, size: int) -> bool:
