@@ -176,10 +176,10 @@ def _rule_text() -> str:
         f"apart. A model relies on a factor where the interval of its reliance lies above {100 * POSITIVE:g} points, and does not where it "
         f"lies below {100 * NEGATIVE:g}, or below {100 * POSITIVE:g} and holds 0; what is between is not scored. The threshold for each "
         "verdict comes from the models of other architectures and the verdicts on other families alone, so that at most 5 % of those "
-        "models have a false alarm. By model: strong plants found, and honest models with any false alarm. What is no threshold (how a "
-        "surface is exchanged, what counts as one place, which of two cues explains the other), and the threshold that ships, was made "
-        "with 127 models of lower seeds in view, of which 42 of 45 strong plants were found and 1 of 55 honest ones was accused, and with "
-        "none of these."
+        "models have a false alarm. By model: strong plants found, and models without a plant with any false alarm. What is no threshold "
+        "(how a surface is exchanged, what counts as one place, which of two cues explains the other), and the threshold that ships, was "
+        "made with 127 models of lower seeds in view, of which 42 of 45 strong plants were found and 1 of 55 that rely on nothing was "
+        "accused, and with none of these."
     )
 
 

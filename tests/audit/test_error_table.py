@@ -21,5 +21,5 @@ def test_the_readme_tells_them():
     planted, honest = rates["models"]["planted"], rates["models"]["honest"]
     assert (
         f"on {rates['n']} models of {len(rates['architectures'])} architectures, with thresholds chosen on others, {planted['count']} of "
-        f"{planted['n']} strong reliances were found, and a cue in {honest['count']} of {honest['n']} models that rely on none"
+        f"{planted['n']} strong reliances were found, and a cue in {honest['count']} of {honest['n']} honest models"
     ) in " ".join(README.read_text(encoding="utf-8").split())

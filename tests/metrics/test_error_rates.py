@@ -106,15 +106,18 @@ def test_rates_count_by_case_and_by_model():
         case("d", truth=None, strength=0.07), case("d", "light", truth=False),
         case("e"), case("e", "light", truth=False),
         case("f", truth=False, plant=""), case("f", "light", truth=False, plant=""),
+        case("g", truth=None, plant="", strength=0.07), case("g", "light", truth=False, plant=""),
+        case("h", truth=None, plant="", strength=0.07), case("h", "light", truth=False, plant=""),
     ]  # fmt: skip
     verdicts = [RELIES, NONE, UNDECIDED, RELIES, NONE, RELIES, RELIES, RELIES, UNDECIDED, UNDECIDED, NONE, NONE]
+    verdicts += [NONE, RELIES, RELIES, NONE]  # what lies between is no false alarm, but the model is counted
     found = rates(rows, verdicts)
     assert found["families"]["tag"] == {
-        "strong": share(1, 2), "positives": share(1, 3), "negatives": share(0, 2), "undecided": share(0, 2), "middle": 1,
+        "strong": share(1, 2), "positives": share(1, 3), "negatives": share(0, 2), "undecided": share(0, 2), "middle": 3,
     }  # fmt: skip
-    assert found["families"]["light"]["negatives"] == share(3, 6)
-    assert found["pooled"]["undecided"] == share(1, 8)
-    assert found["models"] == {"honest": share(1, 2), "planted": share(1, 2), "refused": share(0, 2)}
+    assert found["families"]["light"]["negatives"] == share(4, 8)
+    assert found["pooled"]["undecided"] == share(1, 10)
+    assert found["models"] == {"honest": share(2, 4), "planted": share(1, 2), "refused": share(0, 4)}
 
 
 def test_power_covers_every_strength_once():

@@ -127,20 +127,20 @@ def leave_out(cases: Sequence[Case], rule: Rule, most: float = MOST) -> list[tup
 def rates(cases: Sequence[Case], verdicts: Sequence[str]) -> Facts:
     """What came of ``cases``, a row a family and one over all: see ``_rate``; and by model.
 
-    "models": {"honest": the share of models that rely on nothing in which some family is said to be relied on,
+    "models": {"honest": the share of models without a plant in which some family is said to be relied on that is not,
     "planted": the share of models that rely on what was planted, strongly, of which that is said, "refused": the share of the models
-    that rely on nothing which are not assessed, and not among the honest ones.  Nor is a model with a family between yes and no.
+    without a plant which are not assessed, and not among the honest ones.  A model that relies on something unplanted is neither.
     """
     pairs = list(zip(cases, verdicts, strict=True))
     families = {name: _rate([each for each in pairs if each[0].family == name]) for name in dict.fromkeys(case.family for case in cases)}
     by_model: dict[str, list[tuple[Case, str]]] = {}
     for each in pairs:
         by_model.setdefault(each[0].model, []).append(each)
-    free = [rows for rows in by_model.values() if all(case.truth is False for case, _ in rows)]
+    free = [rows for rows in by_model.values() if not any(case.plant or case.truth for case, _ in rows)]
     honest = [rows for rows in free if not rows[0][0].refused]
     planted = [(case, verdict) for case, verdict in pairs if case.family == case.plant and case.truth and case.strength >= STRONG]
     models = {
-        "honest": share(sum(any(verdict == RELIES for _, verdict in rows) for rows in honest), len(honest)),
+        "honest": share(sum(any(verdict == RELIES and case.truth is False for case, verdict in rows) for rows in honest), len(honest)),
         "planted": share(sum(verdict == RELIES for _, verdict in planted), len(planted)),
         "refused": share(len(free) - len(honest), len(free)),
     }

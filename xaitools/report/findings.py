@@ -64,7 +64,7 @@ def errors_text(rates: Facts) -> str:
     missed = {"count": planted["n"] - planted["count"], "n": planted["n"], "ci": planted["ci"] and [1 - end for end in planted["ci"][::-1]]}
     return (
         f"Tried on {rates['n']} small models of {len(rates['architectures'])} architectures, trained on drawn scenes, of which it is known "
-        f"what they rely on, with thresholds chosen on others, the audit was wrong in {_of(honest)} that rely on nothing (it found a "
+        f"what they rely on, with thresholds chosen on others, the audit was wrong in {_of(honest)} honest ones (it found a "
         f"cue) and in {_of(missed)} that lose {points(rates['strong'])} points or more without their cue (it did not find it). On "
         "other models and data it may err more often."
     )
