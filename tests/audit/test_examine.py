@@ -90,9 +90,8 @@ def test_a_broken_image_is_listed_and_stops_nothing():
 def idle(share):
     """The row of a class whose spots do nothing, of which such a share lies at one place."""
     none = {"value": 0.0, "ci": [0.0, 0.0], "n": 20, "images": 20}
-    place = {"share": share, "xyxy": [0, 0, 1, 1], "moved": none}
-    ratio = {"value": 2.0, "ci": [1.5, 2.5]}
-    return {"n": 20, "place": place, "elsewhere": {"moved": none}, "moved": none, "removed": none, "ratio": ratio}
+    shown = {"ratio": {"value": 2.0, "ci": [1.5, 2.5]}, "removed": none, "moved": none}
+    return {"n": 20, "judged": 20, "place": {"share": share, "xyxy": [0, 0, 1, 1], **shown}, "elsewhere": shown, **shown}
 
 
 def test_a_costly_probe_that_no_spot_explains_is_no_ground_for_no_evidence():

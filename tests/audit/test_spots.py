@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import xaitools as xt
-from tests.audit.test_shift import Tagged, corner
+from tests.audit.test_shift import Corner, Tagged, corner
 from tests.probes.toys import CLASSES, reader
-from xaitools.audit.plan import make_plan
+from xaitools.adapters import SegmentationModel
+from xaitools.audit.plan import CLEAN, make_plan
 from xaitools.audit.records import Folder, Memory, Row
 from xaitools.audit.shift import Explainer
-from xaitools.audit.spots import SPOT, Spots, fixed, measure_spots, overlaps, spot_of, summary
+from xaitools.audit.spots import FEWEST_THERE, SPOT, WORKS, Spots, fixed, measure_spots, overlaps, spots_of, summary
 from xaitools.audit.work import Worker
 
 CROSS = "gradient-x-input"
@@ -29,22 +30,56 @@ def test_the_spot_is_the_best_of_all_windows_tried_one_by_one():
     dice = torch.Generator().manual_seed(3)
     values, objects = torch.randn(30, 40, generator=dice), torch.zeros(30, 40, dtype=torch.bool)
     objects[8:20, 10:25] = True
-    spot = spot_of(values, objects, (0.2, 0.2))
+    spot, *others = spots_of(values, objects, (0.2, 0.2))
     best = max(
         ((float(values[y : y + 6, x : x + 6].clamp(min=0).sum()), y, x) for y in range(25) for x in range(35)
          if not bool(objects[y : y + 6, x : x + 6].any())),
     )  # fmt: skip
     assert spot.box == (best[1], best[2], best[1] + 6, best[2] + 6)
     assert spot.mass == pytest.approx(best[0] / float(values.clamp(min=0)[~objects].sum())) and spot.area == 36 / int((~objects).sum())
-    assert spot_of(-values.abs(), objects, (0.2, 0.2)) is None and spot_of(values, torch.ones_like(objects), (0.2, 0.2)) is None
+    masses = [each.mass for each in (spot, *others)]
+    assert len(others) == 11 and masses == sorted(masses, reverse=True)
+    centres = [(each.box[0] + 3, each.box[1] + 3) for each in (spot, *others)]
+    assert all(max(abs(y - v), abs(x - u)) > 3 for k, (y, x) in enumerate(centres) for v, u in centres[:k])
+    assert not any(bool(objects[top:bottom, left:right].any()) for top, left, bottom, right in (each.box for each in others))
+    assert spots_of(values, objects, (0.2, 0.2), 3) == [spot, *others[:2]]
+    assert not spots_of(-values.abs(), objects, (0.2, 0.2)) and not spots_of(values, torch.ones_like(objects), (0.2, 0.2))
 
 
 def test_a_tag_that_a_model_reads_makes_its_class_wherever_it_is_moved():
     found, _ = measure_spots(explainer(corner(), Tagged(24)), range(24), Memory())
     disc = found[CLASSES[1]]
     assert disc["place"]["xyxy"] == [26 / 32, 26 / 32, 1, 1] and disc["place"]["share"] == 1
-    assert disc["mass"] > 0.99 and disc["n"] == 12 and disc["moved"]["n"] == 24
+    assert disc["mass"] > 0.99 and disc["n"] == disc["judged"] == 12 and disc["moved"]["n"] > 48
     assert disc["removed"]["value"] == disc["moved"]["value"] == 1.0 and disc["moved"]["ci"] == [1.0, 1.0]
+
+
+class Decoy(Corner):
+    """Reads the corner too; but another place has most relevance, since its slope is steep, and little effect, since it is short."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        short = 200 * (x[:, :, :6, :6].mean((1, 2, 3)) - 0.99).clamp(min=0).view(-1, 1, 1)
+        return logits + torch.stack([torch.zeros_like(logits[:, 0]), short.expand_as(logits[:, 1]), torch.zeros_like(logits[:, 2])], 1)
+
+
+class Decoyed(Tagged):
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        image = sample.image.clone()
+        image[:, :6, :6] = 1
+        return replace(sample, image=image)
+
+
+def test_a_tag_is_found_that_relevance_does_not_show():
+    model = SegmentationModel(Decoy(0.0), CLASSES, background=0, name="decoy")
+    data = Decoyed(24)
+    values, _ = explainer(model, data).explained(explainer(model, data).view(0, CLEAN))
+    assert float(values[:6, :6].sum()) > 2 * float(values[26:, 26:].sum()) > 0
+    found, _ = measure_spots(explainer(model, data), range(24), Memory())
+    disc = found[CLASSES[1]]
+    assert disc["place"]["xyxy"] == [26 / 32, 26 / 32, 1, 1] and fixed(disc)
+    assert disc["moved"]["value"] == disc["removed"]["value"] == 1.0
 
 
 def test_what_a_model_does_not_read_changes_nothing():
@@ -54,11 +89,25 @@ def test_what_a_model_does_not_read_changes_nothing():
     assert found or all("no place beside" in row.reason for row in rows)
 
 
-def test_the_summary_is_that_counted_by_hand_and_needs_some_images():
-    def row(number: int, label: int, box: tuple[float, ...], removed: tuple[float, float], moved: list[float]) -> Row:
-        statistics = {"label": [label], "box": box, "mass": [0.5], "area": [0.1], "removed": removed, "moved": moved}
-        return Row(f"{number}", SPOT, 0, None, {name: np.array(values, float) for name, values in statistics.items()})
+def row(number: int, label: int, box: tuple[float, ...], removed: tuple[float, float], moved: list[float], brought: float = 0.0) -> Row:
+    statistics = {"label": [label], "box": box, "mass": [0.5], "area": [0.1], "removed": removed, "moved": moved, "brought": [brought]}
+    return Row(f"{number}", SPOT, 0, None, {name: np.array(values, float) for name, values in statistics.items()})
 
+
+@pytest.mark.parametrize("working", [FEWEST_THERE - 1, FEWEST_THERE])
+def test_a_cue_of_few_images_does_not_drown_and_what_it_does_is_not_what_it_was_chosen_by(working):
+    rows = [row(k, 1, (0.8, 0.8, 1, 1), (0.6, 0.1), [0.75, 0.25] * 3, 0.9) for k in range(working)]
+    rows += [row(9 + k, 1, (0, 0, 0.2, 0.2), (0.1, 0.1), [0.25, 0.25], WORKS - 0.01) for k in range(20)]
+    rows += [row(40 + k, 0, (0, 0, 0.2, 0.2), (0.1, 0.1), [0.25, 0.25]) for k in range(10)]
+    disc = summary(rows, ("a", "b"), 0)["b"]
+    enough = working == FEWEST_THERE
+    assert (disc["n"], disc["judged"]) == (working + 20, working if enough else working + 20) and fixed(disc)
+    effect = 0.5 if enough else 0.5 * working / (working + 20)  # a mean over spots, however often each was moved
+    assert disc["moved"]["value"] == pytest.approx(effect) and disc["removed"]["value"] == pytest.approx(effect)
+    assert disc["place"]["share"] == (1 if enough else 20 / 24) and disc["place"]["moved"]["value"] == (0.5 if enough else 0.0)
+
+
+def test_the_summary_is_that_counted_by_hand_and_needs_some_images():
     corner_, elsewhere = (0.8, 0.8, 1.0, 1.0), (0.0, 0.0, 0.2, 0.2)
     rows = [row(k, 1, corner_ if k < 9 else elsewhere, (0.6, 0.1), [0.5, 0.25, 0.75, 0.0] if k % 2 else []) for k in range(12)]
     rows += [row(12 + k, 2, corner_ if k < 3 else elsewhere, (0, 0), []) for k in range(10)] + [row(30, 0, corner_, (0, 0), [])]
@@ -75,7 +124,9 @@ def test_the_summary_is_that_counted_by_hand_and_needs_some_images():
 @pytest.mark.parametrize(
     ("share", "here", "away", "expected"),
     [
-        (0.5, None, None, True),
+        (0.5, (0.0, 0.1, 10), None, True),
+        (0.5, (0.0, 0.1, 4), None, False),  # half of very few
+        (0.5, None, None, False),
         (0.3, (0.4, 0.8, 7), (-0.1, 0.1), True),  # a tag in some images of the class
         (0.3, (0.4, 0.8, 4), (-0.1, 0.1), False),  # too few to tell
         (0.3, (0.4, 0.8, 7), (0.3, 0.7), False),  # company: it acts wherever it is

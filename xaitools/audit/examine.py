@@ -35,6 +35,9 @@ from .verdict import AGREED, ERRORS, QUESTIONS, TURNS, cases, finding
 EXPLAINED = 100
 """Images whose decisions are explained: a map costs as much as several predictions."""
 
+SPOTTED = 2
+"""So many times as many are searched for what decides beside the objects, since few of them may have it."""
+
 
 def audit(
     model: Model,
@@ -58,7 +61,7 @@ def audit(
 
     allow       cue families that are legitimate here, e.g. texture where the stain is the class; what is found stays, marked
     robustness  whether attacks and distortions run too; they get drops and no verdict
-    explained   on how many images decisions are explained
+    explained   on how many images decisions are explained; twice as many are searched for what decides beside their objects
     out, resume, progress, engine, workers, address, origin  as of ``probe``, whose other ``options`` are taken too, but for ``probes``
 
     Raises what ``probe`` raises, and XaiError for an unknown family in ``allow``.
@@ -72,9 +75,10 @@ def audit(
     further = {"audit": {"allow": sorted(set(allow)), "explained": explained}}
     probes, options = [*families, *QUESTIONS.values(), AGREED, *TURNS], {**options, "further": further}
     plan, context = make_plan(model, dataset, probes, **options)
-    wanted = _explained(plan, explained)
-    first, total = steps(plan), steps(plan) + 3 * len(wanted)
-    also = [each(index) for index in wanted for each in (piece_of, decisions_of)]
+    wanted, spotted = _explained(plan, explained), _explained(plan, SPOTTED * explained)
+    first = steps(plan)
+    then, total = first + len(spotted), first + len(spotted) + 2 * len(wanted)
+    also = [*map(piece_of, spotted), *map(decisions_of, wanted)]
     blueprint = Blueprint(origin or Given(model, dataset), probes, options)
     with (
         workplace(out, lambda folder: claim(folder, plan, resume, dry=True), resume=resume) as place,
@@ -86,9 +90,9 @@ def audit(
             return None if told is None else lambda count, _: told(before + count, total)
 
         done = carry_out(plan, context, place.folder, resume, later(0), crew, also)
-        done.report["spots"] = _spots(done, wanted, later(first))
-        done.report |= _clusters(done, wanted, later(first + len(wanted)))
-        done.report["counterfactual"] = _counterfactual(done, wanted, resume, options.get("classes_map"), later(first + 2 * len(wanted)))
+        done.report["spots"] = _spots(done, spotted, later(first))
+        done.report |= _clusters(done, wanted, later(then))
+        done.report["counterfactual"] = _counterfactual(done, wanted, resume, options.get("classes_map"), later(then + len(wanted)))
         done.report["findings"] = [finding(case, case.family in allow) for case in cases(done.report)]
         done.report["error_rates"] = read_json(ERRORS)
         return AuditReport(done.report, joined(done.rows), done.ended(), done.examples)

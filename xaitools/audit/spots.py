@@ -1,10 +1,11 @@
 """Does some small thing beside the objects decide?  Relevance says where to look, and moving what is there to other images says whether.
 
-Of each image, the class that it is about is explained (see ``shift``).  For each of some window shapes, the place outside all objects
-where most positive relevance gathers is a candidate; the one without which least of the class is seen is the image's *spot*.
+Of each image, the class that it is about is explained (see ``shift``).  For each of some window shapes, the places outside all objects
+where most positive relevance gathers are candidates.  Those without which least of the class is seen (occlusion sensitivity) are
+pasted into a few images of other classes, and the one that brings most of the class is the image's *spot*.
 
   removed     painted over, beside the same at a random place of the same image: how much less is the class seen?
-  moved       pasted at the same place of images of other classes, beside the same place of another image of *their* class:
+  moved       pasted at the same place of further images of other classes, beside the same place of another image of *their* class:
               how much more is the spot's class seen there?
 
 A tag, a watermark or a companion that the model reads makes it see its class where there is none; the surroundings that a model
@@ -16,9 +17,11 @@ score of its boxes on the largest of them (IoU 0.5).
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -46,11 +49,23 @@ SPOT = SHIFT + "spot"
 SHAPES = ((0.2, 0.2), (0.12, 0.4), (0.4, 0.12), (0.32, 0.32))
 """Height and width of the windows, as shares of the image's shorter side: a thing, a line of writing, a post, a larger thing."""
 
-MOVES = 2
-"""Images of other classes that each spot is moved to."""
+TRIED = 12
+"""Windows of each shape that are painted over, those with most relevance: as many as nearly cover what is beside the objects."""
 
-TRIES = 8
-"""Images looked at for one of them whose objects leave the place free."""
+ROOM = 0.25
+"""By how much of its height and width a window is also tried larger, on each side."""
+
+FINALISTS, PROBED = 3, 3
+"""Of those, so many that take most of the class with them are pasted into so many images of other classes each; the best is the spot."""
+
+WORKS = 0.1
+"""Of the class, how much more must be seen in those images for a spot to *work*, see ``summary``."""
+
+MOVES, FEW_MOVES = 8, 2
+"""Further images of other classes, which had no part in the choice, that a spot is moved to which works, and one which does not."""
+
+TRIES = 4
+"""Images looked at for each of them, since objects must leave the place free."""
 
 SAME = 0.3
 """Overlap (IoU) from which two spots count as at one place."""
@@ -58,12 +73,12 @@ SAME = 0.3
 NOWHERE = "no place beside the objects speaks for the class"
 """Why an image has no spot where the model has looked at nothing there: an answer, and no failure."""
 
-FEWEST = 10
-"""Of a class, images from which on it is judged."""
+FEWEST, FEWEST_THERE = 10, 5
+"""Of a class, spots from which on it is judged; and so many of one kind, that work or lie in one place, are judged by themselves."""
 
-FIXED, FEWEST_THERE = 0.5, 5
-"""Share of a class's spots in one place from which on what they show is an artefact, and else company; and the number of spots in
-one place from which on less will do, if they move decisions clearly more than the others do (see ``fixed``)."""
+FIXED = 0.5
+"""Share of a class's spots in one place from which on what they show is an artefact, and else company; less will do where those move
+decisions clearly more than the others do (see ``fixed``)."""
 
 Facts = dict[str, Any]
 
@@ -77,16 +92,22 @@ class Spot:
     area: float
 
 
-def spot_of(values: Tensor, objects: Tensor, shape: tuple[float, float]) -> Spot | None:
-    """The window of ``shape`` where a map (H, W) has most beside ``objects`` (H, W) bool; None where none is free or has anything."""
+def spots_of(values: Tensor, objects: Tensor, shape: tuple[float, float], most: int = TRIED) -> list[Spot]:
+    """The windows of ``shape`` where a map (H, W) has most beside ``objects`` (H, W) bool, best first, at most ``most``.
+
+    Of each the centre lies in no better one.  None where no window is free or has anything.
+    """
     down, across = _sides(objects, shape)
     outside = values.clamp(min=0).double() * ~objects
     total, free = float(outside.sum()), int((~objects).sum())
     sums = torch.where(_windows(objects.double(), down, across) < 0.5, _windows(outside, down, across), -1.0)
-    if total <= 0 or not sums.numel() or float(sums.max()) <= 0:
-        return None
-    top, left = divmod(int(sums.argmax()), sums.shape[1])
-    return Spot((top, left, top + down, left + across), float(sums[top, left]) / total, down * across / free)
+    found: list[Spot] = []
+    while total > 0 and sums.numel() and len(found) < most and float(sums.max()) > 0:
+        top, left = divmod(int(sums.argmax()), sums.shape[1])
+        found.append(Spot((top, left, top + down, left + across), float(sums[top, left]) / total, down * across / free))
+        near = (max(0, top - down // 2), max(0, left - across // 2), top + down // 2 + 1, left + across // 2 + 1)
+        cut(sums, near).fill_(-1.0)
+    return found
 
 
 def _sides(objects: Tensor, shape: tuple[float, float]) -> tuple[int, int]:
@@ -99,6 +120,17 @@ def _windows(values: Tensor, down: int, across: int) -> Tensor:
     """Sums over all windows of that size, by their top left corner."""
     sums = F.pad(values.cumsum(0).cumsum(1), (1, 0, 1, 0))
     return sums[down:, across:] - sums[:-down, across:] - sums[down:, :-across] + sums[:-down, :-across]
+
+
+def _grown(spot: Spot, values: Tensor, objects: Tensor) -> list[Spot]:
+    """The spot with ``ROOM`` more on each side, if that is free of objects: half a tag may be missed, but says little elsewhere."""
+    (top, left, bottom, right), (height, width) = spot.box, objects.shape
+    down, across = (max(1, round(ROOM * each)) for each in (bottom - top, right - left))
+    box = max(0, top - down), max(0, left - across), min(height, bottom + down), min(width, right + across)
+    if bool(cut(objects, box).any()):
+        return []
+    outside, area = values.clamp(min=0).double() * ~objects, (box[2] - box[0]) * (box[3] - box[1])
+    return [Spot(box, float(cut(outside, box).sum() / outside.sum()), area / int((~objects).sum()))]
 
 
 def _elsewhere(objects: Tensor, spot: Spot, generator: np.random.Generator) -> tuple[int, int, int, int]:
@@ -125,18 +157,18 @@ class Spots:
             sample = self.context.dataset[index]
             values, _ = self.explainer.explained(self.explainer.view(index, CLEAN))
             objects = self.context.foreground(sample)
-            candidates = [each for shape in SHAPES if (each := spot_of(values, objects, shape)) is not None]
+            candidates = [each for shape in SHAPES for each in spots_of(values, objects, shape)]
             if not candidates:
                 raise DataError(NOWHERE)
             label = self._label(sample)
             generator = draws(self.seed, SPOT, 0, item)
-            spot = self._chosen(sample, candidates, objects, label)
+            spot, brought, known = self._chosen(sample, candidates, values, objects, label, generator)
             height, width = objects.shape
             top, left, bottom, right = spot.box
             statistics = {
                 "label": [label], "box": [top / height, left / width, bottom / height, right / width], "mass": [spot.mass],
-                "area": [spot.area], "removed": self._removed(sample, spot, objects, label, generator),
-                "moved": [each for pair in self._moved(sample, spot, label, generator) for each in pair],
+                "area": [spot.area], "brought": [brought], "removed": self._removed(sample, spot, objects, label, generator),
+                "moved": np.ravel(self._moved(sample, spot, label, generator, MOVES if brought >= WORKS else FEW_MOVES, known)),
             }  # fmt: skip
         except Exception as error:  # a model's backward pass may raise anything
             return Row(item, SPOT, 0, first_line(error))
@@ -149,12 +181,21 @@ class Spots:
             raise DataError("no class of the model that this image is about")
         return label
 
-    def _chosen(self, sample: Sample, candidates: Sequence[Spot], objects: Tensor, label: int) -> Spot:
-        """The candidate without which least of the class is seen, in the mean colour of the image, which is quick to paint."""
-        mean = sample.image.mean((1, 2), keepdim=True)
-        images = [torch.where(_hole(objects, each.box), mean, sample.image) for each in candidates]
-        seen = [self._seen(each, sample, label) for each in self._predicted(images)]
-        return min(zip(seen, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].mass / pair[1].area))[1]
+    def _chosen(
+        self, sample: Sample, candidates: Sequence[Spot], values: Tensor, objects: Tensor, label: int, generator: np.random.Generator
+    ) -> tuple[Spot, float, set[str]]:
+        """The best candidate (see ``FINALISTS``), how much of the class it brought, and the images that it was tried on."""
+        mean = sample.image.mean((1, 2), keepdim=True)  # quick to paint
+        seen = [self._seen(each, sample, label) for each in
+                self._predicted(torch.where(_hole(objects, each.box), mean, sample.image) for each in candidates)]  # fmt: skip
+        ranked = sorted(zip(seen, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].mass / pair[1].area))
+        others = list(islice(self._others(sample, label, generator), 2 * PROBED))
+        finalists = [size for _, each in ranked[:FINALISTS] for size in (each, *_grown(each, values, objects))]
+        free = [[pair for pair in others if self._free(sample, each, pair[0])][:PROBED] for each in finalists]
+        found = iter(self._pasted(sample, label, [(each, *pair) for each, pairs in zip(finalists, free, strict=True) for pair in pairs]))
+        brought = [sum(float(np.subtract(*next(found))) for _ in pairs) / len(pairs) if pairs else 0.0 for pairs in free]
+        best = int(np.argmax(brought))
+        return finalists[best], brought[best], {other.id for other, _ in others}
 
     def _removed(self, sample: Sample, spot: Spot, objects: Tensor, label: int, generator: np.random.Generator) -> tuple[float, float]:
         """How much less the class is seen without the spot, and without as much somewhere else beside the objects."""
@@ -163,28 +204,42 @@ class Spots:
         clean, without, elsewhere = (self._seen(each, sample, label) for each in self._predicted(images))
         return clean - without, clean - elsewhere
 
-    def _moved(self, sample: Sample, spot: Spot, label: int, generator: np.random.Generator) -> Iterator[tuple[float, float]]:
-        """How much the class is seen in images of other classes with the spot, and with that place of another image of their class."""
-        donors = self.context.donors()
-        for _ in range(MOVES):
-            for _ in range(TRIES):
-                try:
-                    other = self.context.dataset[donors.draw(sample, generator, "truth", [partial(operator.ne, label)])]
-                    kin = self.context.dataset[donors.draw(other, generator, "truth", [partial(operator.eq, self._label(other))])]
-                except DataError:
-                    return
-                place = _at(spot.box, sample, other)
-                if bool(cut(self.context.foreground(other), place).any()):
-                    continue
-                images = [pasted(other.image, place, cut(each.image, _at(spot.box, sample, each))) for each in (sample, kin)]
-                yield tuple(self._seen(each, other, label) for each in self._predicted(images))  # type: ignore[misc]
-                break
+    def _moved(
+        self, sample: Sample, spot: Spot, label: int, generator: np.random.Generator, most: int, known: set[str]
+    ) -> list[tuple[float, float]]:
+        """What is seen (see ``_pasted``) in up to ``most`` images of other classes that are not ``known``."""
+        drawn = islice(self._others(sample, label, generator), most * TRIES)
+        tries = ((spot, other, kin) for other, kin in drawn if other.id not in known and self._free(sample, spot, other))
+        return self._pasted(sample, label, list(islice(tries, most)))
 
-    def _predicted(self, images: Sequence[Tensor]) -> list[Prediction]:
-        predicted = self.explainer.model.predict(torch.stack(list(images)))
+    def _others(self, sample: Sample, label: int, generator: np.random.Generator) -> Iterator[tuple[Sample, Sample]]:
+        """Images of other classes, each with another one of its own class, drawn for ever; none where there are none."""
+        donors = self.context.donors()
+        with suppress(DataError):
+            while True:
+                other = self.context.dataset[donors.draw(sample, generator, "truth", [partial(operator.ne, label)])]
+                kin = self.context.dataset[donors.draw(other, generator, "truth", [partial(operator.eq, self._label(other))])]
+                yield other, kin
+
+    def _free(self, sample: Sample, spot: Spot, other: Sample) -> bool:
+        return not bool(cut(self.context.foreground(other), _at(spot.box, sample, other)).any())
+
+    def _pasted(self, sample: Sample, label: int, tries: Sequence[tuple[Spot, Sample, Sample]]) -> list[tuple[float, float]]:
+        """For each spot, image and one of the same class: what is seen in the first with the spot, and with that place of the second."""
+        predicted = iter(self._predicted(
+            pasted(other.image, _at(spot.box, sample, other), cut(each.image, _at(spot.box, sample, each)))
+            for spot, other, kin in tries for each in (sample, kin)
+        ))  # fmt: skip
+        return [(self._seen(next(predicted), other, label), self._seen(next(predicted), other, label)) for _, other, _ in tries]
+
+    def _predicted(self, images: Iterable[Tensor]) -> list[Prediction]:
+        predicted = list[Prediction]()
+        for _, alike in groupby(images, key=lambda image: image.shape):
+            while batch := list(islice(alike, self.explainer.plan.batch_size)):
+                predicted += self.explainer.model.predict(torch.stack(batch))
         if why := next(filter(None, map(flaw, predicted)), None):
             raise why
-        return list(predicted)
+        return predicted
 
     def _seen(self, prediction: Prediction, sample: Sample, label: int) -> float:
         """How much the class is seen in what ``sample`` is about, see the module."""
@@ -266,16 +321,20 @@ def piece_of(index: int) -> Piece:
 
 
 def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: int = 2000) -> Facts:
-    """{class: {"n", "mass", "chance", "ratio", "removed", "moved", "place"}} of the classes with ``FEWEST`` spots or more.
+    """What the spots say of the classes with ``FEWEST`` of them or more, by class.
 
+    A cue that few images of a class have would drown among the spots of the others.  So where ``FEWEST_THERE`` spots or more *work*, which
+    the images that they were chosen by tell, those are judged and the others left out; what they do is measured on other images.
+
+    n, judged      spots of the class, and how many are judged, of which all else speaks
     mass, chance   mean share of the relevance beside objects that lies in the spot, and of the area; ``ratio`` {"value", "ci"} is the
                    mean of their ratio
-    removed        {"value", "ci"}: how much less of the class is seen without the spot than without as much elsewhere
-    moved          {"value", "ci", "n"}: how much more of it is seen in images of other classes that got the spot, than in those that got
-                   the same place of an image of their own; None where there is no other class
-    place          {"xyxy", "share", "others", "moved"}: the spot at the place of most others, in shares of the image, how many of
-                   the class's spots lie there, how many of those of other classes, and "moved" of those that lie there
-    elsewhere      {"moved"} of those that do not
+    removed        {"value", "ci", "n"}: how much less of the class is seen without the spot than without as much elsewhere
+    moved          {"value", "ci", "n", "images"}: how much more of it is seen in images of other classes that got the spot, than in
+                   those that got the same place of an image of their own; None where there is no other class
+    place          {"xyxy", "share", "others"}: the spot at the place of most others, in shares of the image, what share of the spots
+                   lies there, and of those of other classes; and "ratio", "removed", "moved" of those that lie there
+    elsewhere      {"ratio", "removed", "moved"} of those that do not
     """
     sound = [row for row in rows if row.reason is None]
     labels = np.array([int(row.statistics["label"][0]) for row in sound], int)
@@ -284,48 +343,54 @@ def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: 
         mine, others = ([row for row, each in zip(sound, labels, strict=True) if bool(each == label) is own] for own in (True, False))
         if len(mine) < FEWEST:
             continue
-        weights = image_weights([row.item for row in mine], seed=seed, replicates=replicates)
-        removed = [[float(np.subtract(*row.statistics["removed"]))] for row in mine]
-        moved = [np.subtract(*row.statistics["moved"].reshape(-1, 2).T).tolist() for row in mine]
-        everywhere = np.ones(len(mine), bool)
-        boxes, strange = (np.array([row.statistics["box"] for row in some]).reshape(-1, 4) for some in (mine, others))
+        working = [row for row in mine if row.statistics["brought"][0] >= WORKS]
+        judged = working if len(working) >= FEWEST_THERE else mine
+        weights = image_weights([row.item for row in judged], seed=seed, replicates=replicates)
+        boxes, strange = (np.array([row.statistics["box"] for row in some]).reshape(-1, 4) for some in (judged, others))
         there = overlaps(boxes, boxes) >= SAME
         best = int(there.sum(1).argmax())
         away = overlaps(boxes[best : best + 1], strange)[0] >= SAME
         top, left, bottom, right = boxes[best].tolist()
+        here = _of(judged, there[best], weights)
         found[classes[label]] = {
             "n": len(mine),
-            "mass": float(np.mean([row.statistics["mass"][0] for row in mine])),
-            "chance": float(np.mean([row.statistics["area"][0] for row in mine])),
-            "ratio": pooled_mean([(row.statistics["mass"] / row.statistics["area"]).tolist() for row in mine], weights),
-            "removed": pooled_mean(removed, weights),
-            "moved": _of(moved, everywhere, weights),
+            "judged": len(judged),
+            "mass": float(np.mean([row.statistics["mass"][0] for row in judged])),
+            "chance": float(np.mean([row.statistics["area"][0] for row in judged])),
+            **_of(judged, np.ones(len(judged), bool), weights),
             "place": {
                 "xyxy": [left, top, right, bottom],
                 "share": float(there[best].mean()),
                 "others": float(away.mean()) if len(away) else None,
-                "moved": _of(moved, there[best], weights),
+                **here,
             },
-            "elsewhere": {"moved": _of(moved, ~there[best], weights)},
+            "elsewhere": _of(judged, ~there[best], weights),
         }
     return found
 
 
-def _of(moved: Sequence[Sequence[float]], which: NDArray[np.bool_], weights: NDArray) -> Facts | None:
-    """{"value", "ci", "n", "images"} of some of the spots; None where none of them was moved."""
-    some = [each if chosen else [] for each, chosen in zip(moved, which, strict=True)]
-    if not any(some):
-        return None
-    return {**pooled_mean(some, weights), "n": sum(map(len, some)), "images": sum(map(bool, some))}
+def _of(rows: Sequence[Row], which: NDArray[np.bool_], weights: NDArray) -> Facts:
+    """What some of the spots show, "ratio", "removed" and "moved"; None where there are none, or none of them was moved."""
+    some = [row.statistics if chosen else None for row, chosen in zip(rows, which, strict=True)]
+    ratio = [[] if each is None else (each["mass"] / each["area"]).tolist() for each in some]
+    removed = [[] if each is None else [float(np.subtract(*each["removed"]))] for each in some]
+    gains = [[] if each is None else np.subtract(*each["moved"].reshape(-1, 2).T).tolist() for each in some]
+    moved = [[float(np.mean(each))] if each else [] for each in gains]  # of each spot, since those that work are moved more often
+    counts = {"n": sum(map(len, gains)), "images": sum(map(bool, moved))}
+    return {
+        "ratio": pooled_mean(ratio, weights) if any(ratio) else None,
+        "removed": {**pooled_mean(removed, weights), "n": sum(map(bool, removed))} if any(removed) else None,
+        "moved": {**pooled_mean(moved, weights), **counts} if any(moved) else None,
+    }
 
 
 def fixed(found: Facts) -> bool:
     """Whether what the spots of a class (a row of ``summary``) show belongs to one place of the image."""
     here, away = found["place"]["moved"], found["elsewhere"]["moved"]
-    if found["place"]["share"] >= FIXED:
-        return True
     if here is None or here["images"] < FEWEST_THERE or here["ci"] is None:
         return False
+    if found["place"]["share"] >= FIXED:
+        return True
     return away is not None and away["ci"] is not None and bool(here["ci"][0] > away["ci"][1])
 
 

@@ -1,8 +1,9 @@
 """What an audit concludes of each cue family, and on what grounds.
 
 Two kinds of evidence are asked for.  The *intervention* is how much of the metric is lost, or how much a class gains, when the cue alone
-says something else; a *trace* is how much of the relevance of decisions lies where the cue is.  A model relies on a cue
-when both say so: a drop alone may be fragility, and a map alone may show what the model looks at without minding it.
+says something else; a *trace* is how much of the relevance of decisions lies where the cue is, or of a place beside objects its occlusion
+sensitivity.  A model relies on a cue when both say so: a drop alone may be fragility, and a map alone may show what the model looks at
+without minding it.
 
   relies        the intervention's 95 % interval lies above its threshold, and the trace's above its own
   no evidence   the intervention's interval excludes a loss of ``EXCLUDED``, or the trace's lies below its threshold
@@ -63,7 +64,7 @@ ERRORS = Path(__file__).with_name("error_rates.json")
 ``metrics.error_rates.rates``; made by benchmarks/factory_table.py."""
 
 TRACES: Mapping[str, float] = {
-    "domain": 0.1, "texture": 0.1, "background": 0.1, "pose": 0.1, "cooccurrence": 1.0, "artifact": 1.0,
+    "domain": 0.1, "texture": 0.1, "background": 0.1, "pose": 0.1, "cooccurrence": 0.05, "artifact": 0.05,
 }  # fmt: skip
 """Least of the trace, see ``Measured``; it can only rule out, since maps show what a model looks at without minding it too."""
 
@@ -72,7 +73,8 @@ TRACES: Mapping[str, float] = {
 class Measured:
     """A number with its 95 % interval, None where it could not be measured, and what it is in words.
 
-    The trace is a share of the positive relevance, or of a spot how many times its share of the area that is.
+    The trace is a share of the positive relevance, or of spots their occlusion sensitivity: what painting them over takes of the class in
+    its own images, beyond as much painted over elsewhere.
     """
 
     value: float | None
@@ -169,7 +171,7 @@ def cases(report: Facts) -> list[Case]:
     doubt = next((each for each in report["warnings"] if each.startswith("not assessable")), "")
     if doubt:
         return [replace(each, doubt=doubt) for each in found]
-    local = [each for each in found if each.family in ("artifact", "cooccurrence") and (each.doubt or each.cause.against(EXCLUDED) == 1)]
+    local = [each for each in found if each.family in ("artifact", "cooccurrence") and (each.doubt or each.cause.against(CAUSE) == 1)]
     apart = {each.family: each for each in found}
     first, second = sorted((apart["domain"], apart["background"]), key=lambda each: -(each.cause.value or 0))
     if _turned(report) > SHADED * (apart["background"].cause.value or 0):
@@ -253,7 +255,9 @@ def _asked(report: Facts, name: str) -> bool:
 
 def _local(report: Facts, family: str, row: Facts | None) -> Case:
     """Of what stands beside objects: the class whose spots move decisions most, of those at one place or of the others."""
-    spots = {name: each | {"moved": moved} for name, each in report["spots"]["classes"].items() for moved in _moves(each, family)}
+    judged = {name: _judged(each, family) for name, each in report["spots"]["classes"].items()}
+    spots = {name: report["spots"]["classes"][name] | {key: each[key] for key in ("moved", "removed", "ratio")}
+             for name, each in judged.items() if each is not None}  # fmt: skip
     others = tuple(_supporting(report, family, "")) + (tuple(_clusters(report)) if family == "artifact" else ())
     if row is not None and row["primary"]["drop"] is not None:
         others = (f"{QUESTIONS[family]} costs {_told(row['primary'])}", *others)
@@ -280,27 +284,30 @@ def _local(report: Facts, family: str, row: Facts | None) -> Case:
         f"how much more of {name} is seen in images of other classes that got what lies at its spots, than in those that got the same "
         f"place of another image of their own class (the class with the largest effect of {count})",
     )  # fmt: skip
-    ratio = best["ratio"]
+    removed, ratio = best["removed"], best["ratio"]
     trace = Measured(
-        ratio["value"], ratio["ci"], best["n"], f"relevance for {name} in its spot, in multiples of the spot's share of the area"
-    )
+        removed["value"], removed["ci"], removed["n"],
+        f"occlusion sensitivity: how much of {name} its spots take with them when painted over in their own images, more than as much "
+        "painted over elsewhere",
+    )  # fmt: skip
     left, top, right, bottom = best["place"]["xyxy"]
     others = (
-        f"painted over in its own images, the spot takes {100 * best['removed']['value']:.0f} points of {name} with it, more than as much "
-        "painted over elsewhere",
-        f"{100 * best['place']['share']:.0f} % of the spots of {name} lie at x {left:.2f} to {right:.2f}, y {top:.2f} to {bottom:.2f}, in "
-        "shares of the image's width and height",
+        f"{best['judged']} of {best['n']} spots of {name} were judged; {100 * best['place']['share']:.0f} % of them lie at x {left:.2f} to "
+        f"{right:.2f}, y {top:.2f} to {bottom:.2f}, in shares of the image's width and height",
+        f"relevance for {name} in its spots is {ratio['value']:.1f} times their share of the area",
         *others,
     )
     return Case(family, cause, trace, others)
 
 
-def _moves(spots: Facts, family: str) -> list[Facts | None]:
-    """What moving the spots of a class does, of those that belong to the family, if there are any."""
+def _judged(spots: Facts, family: str) -> Facts | None:
+    """What the spots of a class show that belong to the family, None where none do."""
     if not fixed(spots):
-        return [] if family == "artifact" else [spots["moved"]]
-    away = spots["elsewhere"]["moved"]
-    return [spots["place"]["moved"]] if family == "artifact" else [away] if away is not None and away["images"] >= FEWEST else []
+        return None if family == "artifact" else spots
+    if family == "artifact":
+        return spots["place"]
+    away = spots["elsewhere"]
+    return away if away["moved"] is not None and away["moved"]["images"] >= FEWEST else None
 
 
 def _clusters(report: Facts) -> list[str]:

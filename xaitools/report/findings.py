@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..audit.spots import FEWEST
+from ..audit.spots import FEWEST, FEWEST_THERE
 from ..metrics.error_rates import EXCLUDED
 from .parts import Facts, e, interval, points, points_interval, section, table, value
 
@@ -86,14 +86,16 @@ def spots_section(report: Facts) -> str:
         note = facts["note"] or ("" if few else "no place beside the objects speaks for a class")
         return section("Beside the objects", f"<p><small>Not measured: {e(note)}.</small></p>" if note else "", few)
     said = (
-        f"Where most relevance ({e(facts['method'])}) beside the objects lies in each of {e(facts['n'])} images, and what that place does: "
-        "painted over, how much less of the class is seen than with as much painted over elsewhere; pasted into images of other classes, "
-        "how much more of it than with the same place of another image of their own class. In points; bold where the interval leaves out 0."
+        f"What beside the objects decides in each of {e(facts['n'])} images: of the windows with most relevance ({e(facts['method'])}) "
+        "those that take most of the class with them when painted over, and of these the one that brings most of it to some images of "
+        f"other classes. Where {FEWEST_THERE} or more bring any, those are judged, on further images, and the rest left out. Painted over: "
+        "how much less of the class is seen than with as much painted over elsewhere. Moved: how much more of it is seen in images of "
+        "other classes than with the same place of another image of their own class. In points; bold where the interval leaves out 0."
     )
-    heads = ["class", "relevance there", "of the area", "removed", "moved", "in one place", "images"]
+    heads = ["class", "judged", "relevance there", "of the area", "painted over", "moved", "in one place"]
     rows = [
-        [e(name), f"{100 * row['mass']:.0f} %", f"{100 * row['chance']:.0f} %", _effect(row["removed"]), _effect(row["moved"]),
-         f"{100 * row['place']['share']:.0f} %", e(row["n"])]
+        [e(name), f"{e(row.get('judged', row['n']))} of {e(row['n'])}", f"{100 * row['mass']:.0f} %", f"{100 * row['chance']:.0f} %",
+         _effect(row["removed"]), _effect(row["moved"]), f"{100 * row['place']['share']:.0f} %"]
         for name, row in facts["classes"].items()
     ]  # fmt: skip
     return section("Beside the objects", f"<p>{said}</p>", table(heads, rows, right={1, 2, 3, 4, 5, 6}), few)
