@@ -45,7 +45,7 @@ OTHERS = 0.4
 RHOS = (1.0, 0.9, 0.7)
 OF_A_CLASS = ("tag", "cooccurrence")
 """Factors that one class alone follows."""
-SERIES = 10
+SERIES = 20
 """The first seed.  The audit's rules and its threshold were made with models of lower ones in view."""
 
 APART = 1000
@@ -256,7 +256,7 @@ def audited(recipe: Recipe, model: Adapter) -> dict[str, Any]:
 
 
 Step = Callable[[Recipe, Adapter], dict[str, Any]]
-STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 3), "audited": (audited, 7)}
+STEPS: dict[str, tuple[Step, int]] = {"truth": (truth, 3), "audited": (audited, 8)}
 """Name to function and version."""
 
 

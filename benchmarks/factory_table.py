@@ -177,9 +177,10 @@ def _rule_text() -> str:
         f"lies below {100 * NEGATIVE:g}, or below {100 * POSITIVE:g} and holds 0; what is between is not scored. The threshold for each "
         "verdict comes from the models of other architectures and the verdicts on other families alone, so that at most 5 % of those "
         "models have a false alarm. By model: strong plants found, and models without a plant with any false alarm. What is no threshold "
-        "(how a surface is exchanged, what counts as one place, which of two cues explains the other), and the threshold that ships, was "
-        "made with 127 models of lower seeds in view, of which 42 of 45 strong plants were found and 1 of 55 that rely on nothing was "
-        "accused, and with none of these."
+        "(how a surface is exchanged, how a place is found and what counts as one, which of two cues explains the other), and the "
+        "threshold that ships, was made with models of lower seeds in view and with none of these: with 127, of which 42 of 45 strong "
+        "plants were found and 1 of 55 that rely on nothing was accused; then, how a place is found, with some of 147 others, of which "
+        "the audit had found 38 of 46 before, of tags and companions 4 of 10, and accused 1 of 72."
     )
 
 
