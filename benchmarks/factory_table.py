@@ -63,16 +63,20 @@ def judged(rows: Sequence[Case], name: str) -> list[tuple[str, float | None]]:
 def shipped(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case]) -> dict[str, Any]:
     """What a report says of the audit's errors; see ``xaitools.audit.error_rates``."""
     found = rates(rows, [each for each, _ in judged(rows, "the audit")])
+    own = {"threshold": verdict.CAUSE, **_by_own_threshold(rows)["models"]}
     architectures = list(dict.fromkeys(each["recipe"]["architecture"] for each in facts))
     counted = {key: found[key] for key in ("families", "pooled", "models")}
-    return {"date": time.strftime("%Y-%m-%d"), "n": len(facts), "architectures": architectures, "strong": STRONG, **counted}
+    return {"date": time.strftime("%Y-%m-%d"), "n": len(facts), "architectures": architectures, "strong": STRONG, **counted, "shipped": own}
+
+
+def _by_own_threshold(rows: Sequence[Case]) -> dict[str, Any]:
+    return rates(rows, [RULES["the audit"].judge(case.features, verdict.CAUSE) for case in rows])
 
 
 def report(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case]) -> str:
     """The text of factory.md."""
     told = {name: judged(rows, name) for name in RULES}
     verdicts = {name: [each for each, _ in pairs] for name, pairs in told.items()}
-    fixed = [RULES["the audit"].judge(case.features, verdict.CAUSE) for case in rows]
     found = {name: rates(rows, each) for name, each in verdicts.items()}
     return "\n\n".join([
         "# How often an audit is wrong: models with known shortcuts",
@@ -84,7 +88,7 @@ def report(facts: Sequence[Mapping[str, Any]], rows: Sequence[Case]) -> str:
         "## How often the audit is wrong", _rule_text(),
         *(part for name in RULES for part in (f"### By {name}", _table(*_errors(found[name])), _thresholds(rows, told[name]))),
         f"### The audit with its shipped threshold, {100 * verdict.CAUSE:g} points, which was chosen before these models were made",
-        _table(*_errors(rates(rows, fixed))),
+        _table(*_errors(_by_own_threshold(rows))),
         f"One threshold for all families, chosen on all {len(facts)} models: {_threshold(RULES['the audit'].fit(rows))}.",
         "### By how strong the reliance is", _table(*_power(found)),
         "### Where", _where(facts),

@@ -60,14 +60,26 @@ def _number(each: Facts) -> tuple[str, str, str]:
 
 def errors_text(rates: Facts) -> str:
     """How often the audit was wrong on models of which it is known what they rely on."""
-    honest, planted = rates["models"]["honest"], rates["models"]["planted"]
-    missed = {"count": planted["n"] - planted["count"], "n": planted["n"], "ci": planted["ci"] and [1 - end for end in planted["ci"][::-1]]}
+    false, missed = _errors(rates["models"])
+    own = ""
+    if "shipped" in rates:  # reports of before have none
+        alarms, misses = _errors(rates["shipped"])
+        own = (
+            f"; with the threshold used here, {points(rates['shipped']['threshold'])} points, in {alarms['count']} and in {misses['count']}"
+        )
     return (
         f"Tried on {rates['n']} small models of {len(rates['architectures'])} architectures, trained on drawn scenes, of which it is known "
-        f"what they rely on, with thresholds chosen on others, the audit was wrong in {_of(honest)} honest ones (it found a "
-        f"cue) and in {_of(missed)} that lose {points(rates['strong'])} points or more without their cue (it did not find it). On "
-        "other models and data it may err more often."
+        f"what they rely on, with thresholds chosen on others, the audit was wrong in {_of(false)} honest ones (it found a "
+        f"cue) and in {_of(missed)} that lose {points(rates['strong'])} points or more without their cue (it did not find it){own}. "
+        "On other models and data it may err more often."
     )
+
+
+def _errors(models: Facts) -> tuple[Facts, Facts]:
+    """The shares of false alarms and of misses."""
+    found = models["planted"]
+    spread = found["ci"] and [1 - end for end in found["ci"][::-1]]
+    return models["honest"], {"count": found["n"] - found["count"], "n": found["n"], "ci": spread}
 
 
 def _of(share: Facts) -> str:
