@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from xaitools.report.counterfactual import FEW, rows_of
-from xaitools.report.findings import LOOKS, READING, errors_text
+from xaitools.report.findings import LOOKS, READING, errors_text, undecided_why
 from xaitools.report.parts import interval, points, points_interval, value
 
 from .tables import show_table
@@ -37,6 +37,8 @@ def _card(row: Facts) -> None:
         second.markdown(f"**{plain(row['shortcut'])}**{allowed}{strength}")
         with third:
             note(row["about"])
+        if why := undecided_why(row):
+            note(f"Undecided: {why}.")
         with st.expander("Evidence, and what would refute it", expanded=row["verdict"] == "relies"):
             show_table(["", "evidence", "measured", "95 % interval", "threshold", "n"], map(_evidence, row["evidence"]), {2, 3, 4, 5})
             note(f"Would refute it: {row['would_refute']}.")

@@ -21,8 +21,11 @@ EVIDENCE = [
 ]
 FINDINGS = [
     {"shortcut": name, "about": f"about {name}", "verdict": verdict, "declared": False, "strength": strength, "ci": ci,
-     "evidence": EVIDENCE, "would_refute": "a control that costs as much"}
-    for name, verdict, strength, ci in [("domain", "no evidence", None, None), ("artifact", "relies", 0.515, [0.358, 0.668])]
+     "evidence": EVIDENCE, "doubt": doubt, "would_refute": "a control that costs as much"}
+    for name, verdict, strength, ci, doubt in [
+        ("domain", "no evidence", None, None, ""), ("artifact", "relies", 0.515, [0.358, 0.668], ""),
+        ("pose", "undecided", None, None, ""), ("texture", "undecided", 0.2, [0.1, 0.3], "what changes <i> changes light too"),
+    ]
 ]  # fmt: skip
 FELL = {"explained": "arrow", "removed": "drop", "fall": 0.5, "ci": [0.1, 0.9], "found": 0.25, "control": 0.1, "beyond": 0.4,
         "beyond_ci": [0.0, 0.8], "images": 4, "objects": 5, "undefined": 0}  # fmt: skip

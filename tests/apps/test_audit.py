@@ -65,6 +65,7 @@ def test_findings_stand_with_strength_evidence_and_error_rates(finished: dict[st
     said = words(app)
     assert said.index("artifact") < said.index("about domain")  # what the model relies on comes first
     assert "51.5 points** [35.8, 66.8]" in said and "Would refute it: a control that costs as much." in said
+    assert "Undecided: what is lost" in said and "changes light too." in said
     assert "the audit was wrong in" in said and "n = 24" in field(app, "audit_run").options[0]
     assert "[0.200, 0.300]" in tables(app) and "what is lost &lt;b&gt;" in tables(app)
 

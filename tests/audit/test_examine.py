@@ -11,10 +11,12 @@ from tests.audit.test_shift import Tagged, corner
 from tests.probes.toys import CLASSES, Boxes, Shapes, reader
 from xaitools.adapters import SegmentationModel
 from xaitools.audit.examine import audit
-from xaitools.audit.verdict import AGREED, QUESTIONS, TRACES, Case, Measured, cases, finding
+from xaitools.audit.verdict import AGREED, ERRORS, QUESTIONS, TRACES, Case, Measured, cases, finding
 from xaitools.data.writing import write_dataset
 from xaitools.errors import DataError, PlanError, XaiError
+from xaitools.files import read_json
 from xaitools.probes import CUES
+from xaitools.report.findings import findings_section, undecided_why
 
 QUICK = {"robustness": False, "relevance": 20, "relevance_method": "gradient-x-input"}
 
@@ -169,6 +171,21 @@ def test_of_pose_the_least_costly_turn_counts():
     assert judged(report)["pose"] == "undecided"
     report["probes"]["object_rotate_90"] = row | {"primary": {"drop": 0.02, "ci": [0.0, 0.05]}}
     assert judged(report)["pose"] == "no evidence"
+
+
+def test_an_undecided_cue_says_what_is_missing():
+    report = asked()
+    report["probes"]["gap"]["primary"] = {"drop": None, "ci": None}
+    report["probes"].pop("texture.gap")
+    report["warnings"] = ["gap is undefined: no image could be used (no donor)", "texture.gap was left out: the data has no masks"]
+    report["spots"]["classes"]["disc"] = idle(0.1) | {"moved": None}  # in all images the same class
+    found = {case.family: finding(case, False) for case in cases(report)}
+    why = {family: undecided_why(row) for family, row in found.items()}
+    assert why["background"] == report["warnings"][0] and why["texture"] == report["warnings"][1]
+    assert "no image of another class" in why["cooccurrence"] and why["pose"] == ""
+    report["findings"] = list(found.values())
+    report["error_rates"] = read_json(ERRORS)
+    assert f"<p><small>{report['warnings'][0]}</small></p>" in findings_section(report)
 
 
 def test_what_cannot_be_assessed_is_undecided_everywhere():

@@ -232,7 +232,8 @@ def _case(report: Facts, family: str) -> Case:
     if row is None:
         return Case(family, _missing(f"{name} could not be asked"), _missing("no explanation to compare"), doubt=_why(report, name))
     primary, shift = row["primary"], row.get("relevance")
-    cause = Measured(primary["drop"], primary["ci"], row["n"], f"{name}: what is lost when only {ABOUT[family]} changes")
+    words = f"{name}: what is lost when only {ABOUT[family]} changes" if primary["ci"] is not None else _why(report, name)
+    cause = Measured(primary["drop"], primary["ci"], row["n"], words)
     place = PLACES[family]
     trace = _missing("no map of this model could be made")
     if shift is not None and shift["n"] and shift["before"]["object"] is not None:
@@ -276,7 +277,8 @@ def _local(report: Facts, family: str, row: Facts | None) -> Case:
         if not spots:  # of no class do spots lie like that: there is nothing of the kind
             return Case(family, Measured(0.0, [0.0, 0.0], 0, f"of no class do the places that speak for it lie in {kind}"),
                         Measured(0.0, [0.0, 0.0], 0, "nothing of the kind was found"), others)  # fmt: skip
-        return Case(family, _missing("there is no other class to move it to"), _missing("not asked"), others, "the data has one class")
+        doubt = "there is no image of another class to move it to, or none that leaves its place free"
+        return Case(family, _missing("it was not moved"), _missing("not asked"), others, doubt)
     name = max(movable, key=lambda each: movable[each]["moved"]["ci"][0])
     best, count = movable[name], len(movable)
     moved = best["moved"]
@@ -335,8 +337,13 @@ def _told(primary: Facts) -> str:
     return f"{100 * primary['drop']:z.1f} points{spread}"
 
 
+UNASKED = (" was left out", " is undefined", ": the interval is undefined")
+"""How warnings about a probe without a number go on after its name."""
+
+
 def _why(report: Facts, name: str) -> str:
-    return next((each for each in report["warnings"] if each.startswith(f"{name} was left out")), f"{name} was not run")
+    told = (each for each in report["warnings"] if each.startswith(tuple(f"{name}{end}" for end in UNASKED)))
+    return next(told, f"{name} was not run")
 
 
 def _missing(words: str) -> Measured:

@@ -48,10 +48,17 @@ def _card(row: Facts) -> str:
     ]  # fmt: skip
     return (
         f'<article class="card {LOOKS[row["verdict"]]}"><p class="verdict">{e(row["verdict"])}{e(allowed)}</p>'
-        f"<h3>{e(row['shortcut'])}</h3><p>{e(row['about'])}</p><p>{strength}</p>"
+        f"<h3>{e(row['shortcut'])}</h3><p>{e(row['about'])}</p><p>{strength}</p><p><small>{e(undecided_why(row))}</small></p>"
         f"<details{' open' if row['verdict'] == 'relies' else ''}><summary>Evidence, and what would refute it</summary>"
         f"{table(heads, rows, right={2, 3, 4})}<p><small>Would refute it: {e(row['would_refute'])}.</small></p></details></article>"
     )
+
+
+def undecided_why(row: Facts) -> str:
+    """What stands in the way of a verdict, "" where that is the interval alone."""
+    if row["verdict"] != "undecided":
+        return ""
+    return row["doubt"] or (row["evidence"][0]["says"] if row["strength"] is None else "")
 
 
 def _number(each: Facts) -> tuple[str, str, str]:
