@@ -232,10 +232,11 @@ def _case(report: Facts, family: str) -> Case:
     if row is None:
         return Case(family, _missing(f"{name} could not be asked"), _missing("no explanation to compare"), doubt=_why(report, name))
     primary, shift = row["primary"], row.get("relevance")
-    words = f"{name}: what is lost when only {ABOUT[family]} changes" if primary["ci"] is not None else _why(report, name)
+    measured = primary["ci"] is not None
+    words = f"{name}: what is lost when only {ABOUT[family]} changes" if measured else _why(report, name)
     cause = Measured(primary["drop"], primary["ci"], row["n"], words)
     place = PLACES[family]
-    trace = _missing("no map of this model could be made")
+    trace = _missing("no map of this model could be made" if measured else "no explanation to compare")
     if shift is not None and shift["n"] and shift["before"]["object"] is not None:
         share, ends, area = shift["before"]["object"], shift["before_ci"]["object"], shift["chance"]["before"]["object"]
         if place == "around":  # with what the data names as an artefact, which stands apart in the report

@@ -26,6 +26,7 @@ th{font-weight:600;font-size:12.5px;color:var(--soft);vertical-align:bottom;over
 .compare td{vertical-align:top}
 a{color:inherit;text-decoration-color:var(--soft);text-underline-offset:2px}
 svg{display:block}
+svg.axis{overflow:visible}
 .axis text{font-size:11px;fill:var(--soft)}
 .cue{fill:var(--cue);opacity:.8}.other{fill:var(--other);opacity:.8}
 .ci{stroke:var(--ink);stroke-width:1.6;fill:none}.zero{stroke:var(--soft);stroke-width:1}

@@ -232,7 +232,7 @@ def _rows(name: str, facts: Facts) -> Iterator[Sequence[str] | str]:
         yield [e(name), "", str(facts["n"]), "", "", "", f"<small>{e(facts['note'])}</small>"]
     for number, each in enumerate(facts["clusters"], 1):
         gathers = each["gathers"]
-        others = "" if gathers["others"] is None else f"{100 * gathers['others']:.1f}"
+        others = "–" if gathers["others"] is None else f"{100 * gathers['others']:.1f}"
         ci = None if gathers["ci"] is None else [100 * end for end in gathers["ci"]]
         difference = "" if gathers["difference"] is None else f"{100 * gathers['difference']:z.1f} {_ends(ci)}"
         verdict = "<b>suspicious</b>" if each["suspicious"] else e("; ".join(LACKS[lack] for lack in each["lacks"]))
