@@ -183,6 +183,14 @@ def test_an_undecided_cue_says_what_is_missing():
     why = {family: undecided_why(row) for family, row in found.items()}
     assert why["background"] == report["warnings"][0] and why["texture"] == report["warnings"][1]
     assert "no image of another class" in why["cooccurrence"] and why["pose"] == ""
+    report["spots"]["classes"]["disc"] = idle(0.1) | {"moved": {"value": 0.3, "ci": None, "n": 20, "images": 20}}
+    company = next(row for row in map(lambda case: finding(case, False), cases(report)) if row["shortcut"] == "cooccurrence")
+    assert (company["verdict"], company["strength"], company["ci"]) == ("undecided", 0.3, None)
+    assert "too few images" in undecided_why(company)
+    report["probes"]["pose.gap"]["primary"]["ci"] = None
+    report["warnings"].append("only 9 clusters, fewer than 10: no interval, but the range over the clusters, each alone")
+    pose = next(each for each in map(lambda case: finding(case, False), cases(report)) if each["shortcut"] == "pose")
+    assert pose["verdict"] == "undecided" and pose["evidence"][0]["says"].endswith("each alone") and "9 clusters" in undecided_why(pose)
     report["findings"] = list(found.values())
     report["error_rates"] = read_json(ERRORS)
     assert f"<p><small>{report['warnings'][0]}</small></p>" in findings_section(report)

@@ -121,6 +121,16 @@ def test_the_summary_is_that_counted_by_hand_and_needs_some_images():
     assert overlaps(np.array([corner_]), np.array([corner_, elsewhere])).tolist() == [[1.0, 0.0]]
 
 
+def test_frames_of_one_drive_count_as_one():
+    rows = [row(k, 1, (0.8, 0.8, 1, 1), (0.1 * (k // 2), 0.0), [0.1 * (k // 2), 0.0]) for k in range(20)]
+    alone, pairs = (summary(rows, ("a", "b"), 0, clusters=each)["b"]["moved"] for each in (None, {f"{k}": f"{k // 2}" for k in range(20)}))
+    assert (alone["value"], pairs["value"]) == pytest.approx((0.45, 0.45))
+    widths = [each["ci"][1] - each["ci"][0] for each in (alone, pairs)]
+    assert 1.3 < widths[1] / widths[0] < 1.8  # about the root of 2: each is there twice
+    few = summary(rows, ("a", "b"), 0, clusters={f"{k}": f"{k // 4}" for k in range(20)})["b"]
+    assert few["moved"]["ci"] is None and fixed(few)  # where it is, is known; what it does has no interval
+
+
 @pytest.mark.parametrize(
     ("share", "here", "away", "expected"),
     [

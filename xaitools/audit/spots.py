@@ -17,7 +17,7 @@ score of its boxes on the largest of them (IoU 0.5).
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,8 @@ from torchvision.ops import box_iou
 from ..data.fill import fill
 from ..errors import DataError, first_line
 from ..metrics.batches import flaw
-from ..metrics.statistics import image_weights, pooled_mean
+from ..metrics.groups import units_of
+from ..metrics.statistics import pooled_mean, unit_weights
 from ..probes.base import draws
 from ..types import Prediction, Sample
 from .engine import Crew, Task, carried
@@ -312,7 +313,7 @@ def measure_spots(
     tasks = [Task(piece_of(index), (ids[index],), Spotted(explainer.method, index)) for index in indices]
     told = None if progress is None else lambda done: progress(done, len(indices))
     rows = [row for found in carried(store, tasks, lambda task: task.work(explainer.worker), crew, told) for row in found]
-    return summary(rows, explainer.model.classes, explainer.plan.seed, replicates), rows
+    return summary(rows, explainer.model.classes, explainer.plan.seed, replicates, explainer.plan.facts.get("clusters")), rows
 
 
 def piece_of(index: int) -> Piece:
@@ -320,11 +321,14 @@ def piece_of(index: int) -> Piece:
     return Piece(index, Condition(SPOT, 0), (index,))
 
 
-def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: int = 2000) -> Facts:
+def summary(
+    rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: int = 2000, clusters: Mapping[str, str] | None = None
+) -> Facts:
     """What the spots say of the classes with ``FEWEST`` of them or more, by class.
 
     A cue that few images of a class have would drown among the spots of the others.  So where ``FEWEST_THERE`` spots or more *work*, which
     the images that they were chosen by tell, those are judged and the others left out; what they do is measured on other images.
+    ``clusters`` {item id: cluster} are drawn as a whole, and of few of those there are no intervals.
 
     n, judged      spots of the class, and how many are judged, of which all else speaks
     mass, chance   mean share of the relevance beside objects that lies in the spot, and of the area; ``ratio`` {"value", "ci"} is the
@@ -345,31 +349,33 @@ def summary(rows: Sequence[Row], classes: Sequence[str], seed: int, replicates: 
             continue
         working = [row for row in mine if row.statistics["brought"][0] >= WORKS]
         judged = working if len(working) >= FEWEST_THERE else mine
-        weights = image_weights([row.item for row in judged], seed=seed, replicates=replicates)
+        names = [row.item for row in judged]
+        units = units_of(names, clusters)
+        weights = unit_weights(names, units, seed=seed, replicates=replicates)
         boxes, strange = (np.array([row.statistics["box"] for row in some]).reshape(-1, 4) for some in (judged, others))
         there = overlaps(boxes, boxes) >= SAME
         best = int(there.sum(1).argmax())
         away = overlaps(boxes[best : best + 1], strange)[0] >= SAME
         top, left, bottom, right = boxes[best].tolist()
-        here = _of(judged, there[best], weights)
+        here = _of(judged, there[best], weights, units)
         found[classes[label]] = {
             "n": len(mine),
             "judged": len(judged),
             "mass": float(np.mean([row.statistics["mass"][0] for row in judged])),
             "chance": float(np.mean([row.statistics["area"][0] for row in judged])),
-            **_of(judged, np.ones(len(judged), bool), weights),
+            **_of(judged, np.ones(len(judged), bool), weights, units),
             "place": {
                 "xyxy": [left, top, right, bottom],
                 "share": float(there[best].mean()),
                 "others": float(away.mean()) if len(away) else None,
                 **here,
             },
-            "elsewhere": _of(judged, ~there[best], weights),
+            "elsewhere": _of(judged, ~there[best], weights, units),
         }
     return found
 
 
-def _of(rows: Sequence[Row], which: NDArray[np.bool_], weights: NDArray) -> Facts:
+def _of(rows: Sequence[Row], which: NDArray[np.bool_], weights: NDArray, units: Sequence[str] | None) -> Facts:
     """What some of the spots show, "ratio", "removed" and "moved"; None where there are none, or none of them was moved."""
     some = [row.statistics if chosen else None for row, chosen in zip(rows, which, strict=True)]
     ratio = [[] if each is None else (each["mass"] / each["area"]).tolist() for each in some]
@@ -378,20 +384,20 @@ def _of(rows: Sequence[Row], which: NDArray[np.bool_], weights: NDArray) -> Fact
     moved = [[float(np.mean(each))] if each else [] for each in gains]  # of each spot, since those that work are moved more often
     counts = {"n": sum(map(len, gains)), "images": sum(map(bool, moved))}
     return {
-        "ratio": pooled_mean(ratio, weights) if any(ratio) else None,
-        "removed": {**pooled_mean(removed, weights), "n": sum(map(bool, removed))} if any(removed) else None,
-        "moved": {**pooled_mean(moved, weights), **counts} if any(moved) else None,
+        "ratio": pooled_mean(ratio, weights, units) if any(ratio) else None,
+        "removed": {**pooled_mean(removed, weights, units), "n": sum(map(bool, removed))} if any(removed) else None,
+        "moved": {**pooled_mean(moved, weights, units), **counts} if any(moved) else None,
     }
 
 
 def fixed(found: Facts) -> bool:
     """Whether what the spots of a class (a row of ``summary``) show belongs to one place of the image."""
     here, away = found["place"]["moved"], found["elsewhere"]["moved"]
-    if here is None or here["images"] < FEWEST_THERE or here["ci"] is None:
+    if here is None or here["images"] < FEWEST_THERE:
         return False
     if found["place"]["share"] >= FIXED:
         return True
-    return away is not None and away["ci"] is not None and bool(here["ci"][0] > away["ci"][1])
+    return away is not None and None not in (here["ci"], away["ci"]) and bool(here["ci"][0] > away["ci"][1])
 
 
 def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -232,11 +232,12 @@ def _case(report: Facts, family: str) -> Case:
     if row is None:
         return Case(family, _missing(f"{name} could not be asked"), _missing("no explanation to compare"), doubt=_why(report, name))
     primary, shift = row["primary"], row.get("relevance")
-    measured = primary["ci"] is not None
-    words = f"{name}: what is lost when only {ABOUT[family]} changes" if measured else _why(report, name)
+    words = f"{name}: what is lost when only {ABOUT[family]} changes"
+    if primary["ci"] is None:
+        words = _why(report, name) if primary["drop"] is None else f"{words}; {_why(report, name)}"
     cause = Measured(primary["drop"], primary["ci"], row["n"], words)
     place = PLACES[family]
-    trace = _missing("no map of this model could be made" if measured else "no explanation to compare")
+    trace = _missing("no map of this model could be made" if row["n"] else "no explanation to compare")
     if shift is not None and shift["n"] and shift["before"]["object"] is not None:
         share, ends, area = shift["before"]["object"], shift["before_ci"]["object"], shift["chance"]["before"]["object"]
         if place == "around":  # with what the data names as an artefact, which stands apart in the report
@@ -278,6 +279,10 @@ def _local(report: Facts, family: str, row: Facts | None) -> Case:
         if not spots:  # of no class do spots lie like that: there is nothing of the kind
             return Case(family, Measured(0.0, [0.0, 0.0], 0, f"of no class do the places that speak for it lie in {kind}"),
                         Measured(0.0, [0.0, 0.0], 0, "nothing of the kind was found"), others)  # fmt: skip
+        if given := [each["moved"] for each in spots.values() if each["moved"] is not None]:
+            best = max(given, key=lambda each: each["value"])
+            cause = Measured(best["value"], None, best["images"], "how much more of the class is seen in images that got what lies there")
+            return Case(family, cause, _missing("not asked"), others, "too few images, or clusters of images, for an interval")
         doubt = "there is no image of another class to move it to, or none that leaves its place free"
         return Case(family, _missing("it was not moved"), _missing("not asked"), others, doubt)
     name = max(movable, key=lambda each: movable[each]["moved"]["ci"][0])
@@ -341,10 +346,14 @@ def _told(primary: Facts) -> str:
 UNASKED = (" was left out", " is undefined", ": the interval is undefined")
 """How warnings about a probe without a number go on after its name."""
 
+FEW = ": no interval"
+"""In the warning about data of few clusters."""
+
 
 def _why(report: Facts, name: str) -> str:
-    told = (each for each in report["warnings"] if each.startswith(tuple(f"{name}{end}" for end in UNASKED)))
-    return next(told, f"{name} was not run")
+    asked = tuple(f"{name}{end}" for end in UNASKED)
+    told = [each for each in report["warnings"] if each.startswith(asked)] + [each for each in report["warnings"] if FEW in each]
+    return told[0] if told else f"{name} was not run"
 
 
 def _missing(words: str) -> Measured:

@@ -58,7 +58,7 @@ def undecided_why(row: Facts) -> str:
     """What stands in the way of a verdict, "" where that is the interval alone."""
     if row["verdict"] != "undecided":
         return ""
-    return row["doubt"] or (row["evidence"][0]["says"] if row["strength"] is None else "")
+    return row["doubt"] or (row["evidence"][0]["says"] if row["ci"] is None else "")
 
 
 def _number(each: Facts) -> tuple[str, str, str]:

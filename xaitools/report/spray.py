@@ -213,7 +213,7 @@ def spray_section(
         "class",
         "cluster",
         "decisions",
-        "gathers at one place: members / others / chance",
+        "at one place:<br>members / others / chance",
         "difference [95 %]",
         "found again",
         "verdict",
