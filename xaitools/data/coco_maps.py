@@ -16,7 +16,7 @@ from ..types import IGNORE
 from .base import inside, unique
 from .coco_json import CATEGORY, IMAGE, Row, content, rows
 from .image import read_map, read_segments
-from .objects import MAX_OBJECTS, Annotated, check_room, extents
+from .objects import MAX_OBJECTS, Annotated, areas, check_room, extents
 
 OTHER = "other"
 """The class of a stuff map that stands for all things together."""
@@ -113,8 +113,8 @@ class Stuff:
             raise DataError(f"{file}: a value that is no category of {self.file}; get both from one place")
         semantic = torch.from_numpy(self._table[values])
         unclaimed = semantic == IGNORE
-        areas = [] if masks is None else masks.sum((1, 2)).tolist()
-        for number in sorted(range(len(areas)), key=lambda each: -areas[each]):  # a small thing lies on a large one
+        sizes = [] if masks is None else areas(masks).tolist()
+        for number in sorted(range(len(sizes)), key=lambda each: -sizes[each]):  # a small thing lies on a large one
             semantic[unclaimed & masks[number]] = objects[number].label  # type: ignore[index]
         return semantic
 

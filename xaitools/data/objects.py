@@ -107,6 +107,15 @@ def extents(masks: Tensor) -> list[Box]:
     return boxes
 
 
+def areas(masks: Tensor) -> Tensor:
+    """How many pixels each bool mask (N, H, W) has, (N,); many times faster than a sum, which makes them integers first.
+
+    >>> areas(torch.ones(2, 4, 6, dtype=torch.bool)).tolist()
+    [24, 24]
+    """
+    return torch.tensor([np.count_nonzero(mask) for mask in masks.numpy()], dtype=torch.int64)
+
+
 def check_room(count: int, size: Sequence[int], shown: str) -> None:
     """Refuse what would fill the memory: ``count`` objects with a mask of ``size`` (H, W) each."""
     if count * size[0] * size[1] > MAX_MASK_BYTES:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.objects import areas
 from ..errors import DataError
 from ..types import Sample
 from .base import contrast, probe
@@ -263,7 +264,7 @@ def _relit(sample: Sample, context: Context, other: Sample, where: Context, agre
     behind, lit = ~masks.any(0), ~lenders.any(0)
     if agreed and not (bool(behind.any()) and bool(lit.any())):
         raise DataError("nothing is seen behind the objects in this image, or in the one whose light it should have")
-    lender, largest = (each[int(each.sum((1, 2)).argmax())] for each in (lenders, masks))
+    lender, largest = (each[int(areas(each).argmax())] for each in (lenders, masks))
     own, aim = (each.clamp(min=DARKEST).log() for each in (sample.image, other.image))
     image = own.clone()
     for mask, source, witness in [(behind, lit, (largest, lender)), *((mask, lender, (behind, lit)) for mask in masks)]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.objects import extents
+from ..data.objects import areas, extents
 from ..errors import XaiError
 from ..types import IGNORE, Sample
 
@@ -117,7 +117,7 @@ def hidden(sample: Sample, covered: Tensor) -> Sample:
     if sample.boxes is None and sample.masks is None:
         return sample
     if sample.masks is not None:
-        whole, left = sample.masks.sum((1, 2)), (sample.masks & ~covered).sum((1, 2))
+        whole, left = areas(sample.masks), areas(sample.masks & ~covered)
     else:
         assert sample.boxes is not None
         corners = [pixels(box, covered.shape) for box in sample.boxes.tolist()]
@@ -186,7 +186,7 @@ def stays(masks: Tensor, matrix: Matrix) -> Tensor:
     y, x = torch.meshgrid(*(torch.arange(length, dtype=torch.float64) + 0.5 for length in (height, width)), indexing="ij")
     x, y = through(matrix, x, y)
     seen = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return (masks & seen).sum((1, 2)).double() / masks.sum((1, 2)).clamp(min=1)
+    return areas(masks & seen).double() / areas(masks).clamp(min=1)
 
 
 def surface(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:

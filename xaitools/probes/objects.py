@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..adapters import Model
 from ..data import Dataset, load_dataset, readable
 from ..data.fill import fill
+from ..data.objects import areas
 from ..data.present import BACKGROUND, Objects, objects, rectangles
 from ..data.relabel import Relabel
 from ..errors import DataError, XaiError
@@ -225,11 +226,11 @@ class Context:
         if sample.label is not None:
             return data.classes[sample.label]
         if sample.labels is not None and len(sample.labels):
-            areas = torch.zeros(len(data.classes)).index_add_(0, sample.labels, self.objects(sample).sum((1, 2)).float())
-            return data.classes[int(areas.argmax())]
+            sizes = torch.zeros(len(data.classes)).index_add_(0, sample.labels, areas(self.objects(sample)).float())
+            return data.classes[int(sizes.argmax())]
         if sample.semantic is not None and self._things:
-            areas = torch.stack([(sample.semantic == index).sum() for index in self._things])
-            return data.semantic_classes[self._things[int(areas.argmax())]] if bool(areas.any()) else None
+            sizes = torch.stack([(sample.semantic == index).sum() for index in self._things])
+            return data.semantic_classes[self._things[int(sizes.argmax())]] if bool(sizes.any()) else None
         return None
 
 
@@ -275,7 +276,7 @@ class Donors:
         context = self.context
         for other in self.samples(sample, generator, FEW):
             pieces = context.pieces(other)
-            sizes, room = pieces.masks.flatten(1).sum(1).tolist(), SMALLEST * other.image[0].numel()
+            sizes, room = areas(pieces.masks).tolist(), SMALLEST * other.image[0].numel()
             ignored = [False] * len(sizes) if other.ignore is None or pieces.semantic else other.ignore.tolist()
             fitting = [
                 (row, kind)

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..data.objects import extents
+from ..data.objects import areas, extents
 from ..errors import DataError, XaiError
 from ..types import Sample
 from .base import contrast, probe, variant
@@ -175,7 +175,7 @@ def _turned(sample: Sample, context: Context, angle: Callable[[int], float], box
     gone = pieces.masks[turning].any(0)
     image, semantic = context.painted(sample.image, gone), context.uncovered(sample, gone)
     masks, hulls = pieces.masks.clone(), torch.zeros(len(pieces.masks), 4) if sample.boxes is None else sample.boxes.clone()
-    sizes = pieces.masks.flatten(1).sum(1)
+    sizes = areas(pieces.masks)
     for row in sorted(turning.nonzero()[:, 0].tolist(), key=lambda row: (-int(sizes[row]), row)):
         x1, y1, x2, y2 = extents(pieces.masks[row : row + 1])[0]
         matrix = around(turn(angle(row)), (x1 + x2) / 2, (y1 + y2) / 2)
@@ -187,7 +187,7 @@ def _turned(sample: Sample, context: Context, angle: Callable[[int], float], box
     sample = replace(sample, image=image, semantic=semantic)
     if sample.boxes is None:  # then the pieces are of the map
         return sample
-    left = masks.flatten(1).sum(1) / sizes.clamp(min=1)
+    left = areas(masks) / sizes.clamp(min=1)
     left[~turning] = 1
     if sample.masks is not None:
         hulls[turning] = torch.tensor(extents(masks[turning]), dtype=hulls.dtype)
