@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.walking import base, frame, settled, stage
+from tests.browser.walking import base, frame, offered, settled, stage
 
 pytestmark = pytest.mark.browser
 
@@ -27,8 +27,7 @@ def test_from_the_first_page_to_a_figure(page: Page, address: str, models: tuple
     map_of_pixel = base(page, "map-saliency")
     expect(map_of_pixel).to_have_attribute("alt", re.compile(re.escape(target.input_value())))
 
-    settled(page)
-    page.wait_for_timeout(2000)  # a file that is asked for while the page is still being made may be gone again
+    offered(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Figure PNG").click()
     path = tmp_path / "figure.png"

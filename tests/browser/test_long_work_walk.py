@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.apps.small_audit import leave
-from tests.browser.walking import look, settled, stage
+from tests.browser.walking import look, offered, settled, stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(1500)]
 
@@ -79,8 +79,7 @@ def test_an_audit_is_stopped_gone_on_with_and_read(page: Page, address: str, run
     look(page, tmp_path, "audit-findings")
     page.get_by_role("radio", name="Drops").or_(page.get_by_role("button", name="Drops")).first.click()
     expect(page.locator("[data-testid=stVegaLiteChart]")).to_be_visible()
-    settled(page)
-    page.wait_for_timeout(2000)
+    offered(page)
     with page.expect_download() as waiting:
         page.get_by_role("button", name="report.html").click()
     waiting.value.save_as(tmp_path / "report.html")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.walking import alt, base, look, settled, stage
+from tests.browser.walking import alt, base, look, offered, settled, stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -86,7 +86,7 @@ def test_models_side_by_side(page: Page, address: str, models: tuple[str, str]) 
     page.get_by_label(re.compile("^Item, 0 to")).press("Enter")
     expect(page).to_have_url(re.compile("item=3"))
     expect(base(page, "left-map-saliency")).not_to_have_attribute("alt", before)
-    settled(page)
+    offered(page)
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Figure PDF").click()
     assert Path(waiting.value.path()).read_bytes().startswith(b"%PDF")

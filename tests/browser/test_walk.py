@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.walking import alt, base, choose, frame, stage
+from tests.browser.walking import alt, base, choose, frame, offered, stage
 
 pytestmark = pytest.mark.browser
 
@@ -56,6 +56,7 @@ def test_from_a_click_on_a_box_to_a_figure(page: Page, address: str, models: tup
     page.mouse.up()
     expect(target(page)).to_have_value(re.compile(r"^box:(23\.9|24|24\.1),(23\.9|24|24\.1),57\.\d,67\.\d:"))
 
+    offered(page)
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Figure PDF").click()
     waiting.value.save_as(tmp_path / "figure.pdf")

@@ -31,6 +31,12 @@ def settled(page: Page) -> None:
     expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
 
 
+def offered(page: Page) -> None:
+    """The files to download are the last: one that is asked for while the page is still being made may be gone again."""
+    settled(page)
+    page.wait_for_timeout(2000)
+
+
 def alt(page: Page, key: str = "picture") -> str:
     """The picture's text alternative, once it is there and the page has settled."""
     expect(base(page, key)).to_have_attribute("alt", re.compile("."))
