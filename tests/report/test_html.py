@@ -13,6 +13,7 @@ from PIL import Image
 from tests.probes.toys import Boxes, Shapes, reader
 from xaitools.audit import probe, probe_models
 from xaitools.report import parts
+from xaitools.report.comparison import comparison_page
 from xaitools.report.html import page, save_probe, write_report
 from xaitools.report.page import figure_bytes
 from xaitools.report.probe_figures import image_figure
@@ -90,6 +91,13 @@ def test_comparison_shows_each_model_beside_the_other(folder):
     assert drops[1] - drops[0] > 0.5
     text = (folder / "comparison.html").read_text()
     assert all(parts.points(drop) in text for drop in drops)
+
+
+def test_no_interval_of_a_control_leaves_its_plot(folder):
+    content = json.loads((folder / "comparison.json").read_text())
+    next(iter(content["models"][0]["controls"].values())).update(drop=-0.1, ci=[-0.8, 0.1])
+    ends = [float(end) for path in re.findall(r'class="ci" d="M([^"]+)"', comparison_page(content)) for end in re.findall(r"[\d.-]+", path)]
+    assert min(ends) >= 0 and max(ends) <= parts.PLOT
 
 
 def test_undefined_numbers_are_words():

@@ -62,7 +62,7 @@ def comparison(reports: Mapping[str, Facts]) -> dict[str, Any]:
 def comparison_page(content: Facts) -> str:
     """comparison.html: probes in rows, models in columns, all drops on one scale."""
     models, families = content["models"], content["families"]
-    scale = scale_of(cell for model in models for cell in model["probes"].values())
+    scale = scale_of(cell for model in models for kind in ("probes", "controls") for cell in model[kind].values())
     values = [each["clean"] for each in models]
     clean = [f"{e(models[0]['metric'])} <b>{value(each['value'])}</b> <small>{interval(each['ci'])}</small>" for each in values]
     rows: list[Sequence[str] | str] = [["<b>unchanged</b>", *clean], ["", *([axis(scale)] * len(models))]]
