@@ -335,7 +335,7 @@ def summary(
                    mean of their ratio
     removed        {"value", "ci", "n"}: how much less of the class is seen without the spot than without as much elsewhere
     moved          {"value", "ci", "n", "images"}: how much more of it is seen in images of other classes that got the spot, than in
-                   those that got the same place of an image of their own; None where there is no other class
+                   those that got the same place of an image of their own; None where none has that place free
     place          {"xyxy", "share", "others"}: the spot at the place of most others, in shares of the image, what share of the spots
                    lies there, and of those of other classes; and "ratio", "removed", "moved" of those that lie there
     elsewhere      {"ratio", "removed", "moved"} of those that do not

@@ -122,7 +122,7 @@ def spots_section(report: Facts) -> str:
 
 def _effect(found: Facts | None) -> str:
     if found is None or found["value"] is None:
-        return "<small>no other class</small>"
+        return "<small>not moved</small>"
     sure = found["ci"] is not None and not found["ci"][0] <= 0 <= found["ci"][1]
     shown = points(found["value"])
     return f"{f'<b>{shown}</b>' if sure else shown}<br><small>{points_interval(found['ci'])}</small>"
